@@ -1,0 +1,1 @@
+"""What `make` runs: install, execute the notebooks, build the site."""

@@ -1,0 +1,96 @@
+"""Install what the book needs: engines from the distribution, Python packages into .venv.
+
+usage: python3 tools/install.py [--tests]
+
+The packages of binder/apt.txt (with --tests also tests/apt.txt) are installed when this runs as root or sudo asks for no
+password. Otherwise one sentence says what to install.
+"""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+SBIN = "/usr/sbin:/usr/local/sbin"  # where Debian has mariadbd, and not on an ordinary user's PATH
+
+
+def main():
+    if sys.version_info < (3, 11):  # noqa: UP036 (this file is run by whatever python3 there is)
+        sys.exit("Python 3.11 or newer is needed, this is {}.{}. Name one with: make PYTHON=python3.12 book".format(
+            *sys.version_info))
+    with_tests = "--tests" in sys.argv
+    system_packages(["binder/apt.txt", "tests/apt.txt"] if with_tests else ["binder/apt.txt"])
+    make_venv(VENV)
+    print("Installing Python packages into .venv (two minutes the first time)", flush=True)
+    pip_install(VENV, "requirements.txt")
+    if with_tests:
+        pip_install(VENV, "tests/requirements.txt")
+        aws_cli()
+    (VENV / ("tests" if with_tests else "book")).touch()
+
+
+def system_packages(lists):
+    """Install the packages in these apt.txt files whose program is missing, and python3-venv where that is."""
+    wanted = dict(line.split("#") for name in lists for line in (ROOT / name).read_text().splitlines())
+    path = os.environ["PATH"] + ":" + SBIN
+    missing = [package.strip() for package, program in wanted.items() if not shutil.which(program.strip(), path=path)]
+    if importlib.util.find_spec("ensurepip") is None:
+        missing.append("python3-venv")
+    if missing:
+        apt_install(missing)
+
+
+def apt_install(packages):
+    """Install Debian packages, or say in one sentence what to install."""
+    sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    if not shutil.which("apt-get") or (sudo and not succeeds([*sudo, "true"])):
+        sys.exit("Please install what is missing, then run make again: sudo apt-get install --no-install-recommends "
+                 + " ".join(packages) + " (on other systems, what brings the same programs).")
+    print("Installing", " ".join(packages), flush=True)
+    apt = [*sudo, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-o", "DPkg::Lock::Timeout=120"]
+    run([*apt, "update"])
+    run([*apt, "install", "--yes", "--no-install-recommends", *packages])
+
+
+def aws_cli():
+    """Install the AWS CLI beside the other packages (its docutils is not Sphinx's) and link it into .venv/bin."""
+    home = VENV / "aws-cli"
+    make_venv(home)
+    pip_install(home, "tests/requirements-aws-cli.txt")
+    link = VENV / "bin" / "aws"
+    link.unlink(missing_ok=True)
+    link.symlink_to("../aws-cli/bin/aws")
+
+
+def make_venv(path):
+    """Make a virtual environment, unless a working one is there (its Python may have been upgraded away)."""
+    if not ((path / "bin" / "python").exists() and (path / "bin" / "pip").exists()):
+        run([sys.executable, "-m", "venv", "--clear", path])
+
+
+def pip_install(venv, requirements):
+    run([venv / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements])
+
+
+def run(command):
+    """Run a command quietly; on failure show its output and stop."""
+    command = [str(part) for part in command]
+    done = subprocess.run(command, check=False, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True)
+    if done.returncode != 0:
+        sys.exit(done.stdout + "\nThis failed: " + " ".join(command))
+
+
+def succeeds(command):
+    """Return whether a command exists and succeeds, without any output."""
+    return bool(shutil.which(command[0])) and subprocess.run(
+        command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ).returncode == 0
+
+
+if __name__ == "__main__":
+    main()
