@@ -87,7 +87,7 @@ def test_plain_jupyter_book_finds_the_outputs(book):
 
 @pytest.mark.parametrize("cell, said", [
     ("x = 1\n1 / 0", "ZeroDivisionError: division by zero"),
-    ("from minicloud import claim\nclaim('rds-managed', False, 'nothing was')", "ClaimError"),
+    ("from minicloud import claim\nclaim('rds-multiaz-sync', False, 'no')", "ClaimError: rds-multiaz-sync"),
     ("import os\nos._exit(1)", "the kernel died"),
     ("import time\ntime.sleep(60)", "the cell ran longer than 6 seconds"),
 ])
