@@ -4,7 +4,7 @@ Store positions are city centres, to four decimals. People, dairies and cheeses 
 """
 
 import calendar
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -12,7 +12,7 @@ DAY = 24 * HOUR
 
 def utc(text):
     """Return the Unix time in seconds of an ISO timestamp that is in UTC."""
-    return calendar.timegm(datetime.fromisoformat(text).replace(tzinfo=timezone.utc).timetuple())
+    return calendar.timegm(datetime.fromisoformat(text).replace(tzinfo=UTC).timetuple())
 
 
 # The shop's year: 365 days, and it ends with the weekend of the flash sale.
@@ -58,15 +58,17 @@ DAIRIES = [  # dairy, its prices in percent of the usual
     ("Five Gates", 85), ("Linnet Green", 105), ("Old Orchard", 115), ("Salt Marsh", 125), ("Winter Barn", 100),
 ]
 
-GIVEN_NAMES = (
-    "Ada Amara Anouk Aoife Bashir Ben Carla Chen Cormac Dara Elif Emeka Fiadh Finn Greta Hana Hugo Ines Ivo Jana Kofi "
-    "Lena Liam Lucia Mara Mei Milo Nadia Niamh Noor Oisin Omar Pia Priya Ravi Rosa Saoirse Tomas Uma Yusuf"
-).split()
-FAMILY_NAMES = (
-    "Abara Ahmed Becker Bianchi Byrne Costa Daly Dubois Eriksen Farrell Fischer Garcia Gallagher Haas Ito Jansen "
-    "Kavanagh Keane Kowalski Laurent Lynch Mensah Moreau Murphy Nakamura Nolan Novak Okafor Petit Quinn Rossi Ryan "
-    "Santos Schmidt Silva Sullivan Tanaka Walsh Weber Zhang"
-).split()
+GIVEN_NAMES = [
+    "Ada", "Amara", "Anouk", "Aoife", "Bashir", "Ben", "Carla", "Chen", "Cormac", "Dara", "Elif", "Emeka", "Fiadh",
+    "Finn", "Greta", "Hana", "Hugo", "Ines", "Ivo", "Jana", "Kofi", "Lena", "Liam", "Lucia", "Mara", "Mei", "Milo",
+    "Nadia", "Niamh", "Noor", "Oisin", "Omar", "Pia", "Priya", "Ravi", "Rosa", "Saoirse", "Tomas", "Uma", "Yusuf",
+]
+FAMILY_NAMES = [
+    "Abara", "Ahmed", "Becker", "Bianchi", "Byrne", "Costa", "Daly", "Dubois", "Eriksen", "Farrell", "Fischer",
+    "Garcia", "Gallagher", "Haas", "Ito", "Jansen", "Kavanagh", "Keane", "Kowalski", "Laurent", "Lynch", "Mensah",
+    "Moreau", "Murphy", "Nakamura", "Nolan", "Novak", "Okafor", "Petit", "Quinn", "Rossi", "Ryan", "Santos",
+    "Schmidt", "Silva", "Sullivan", "Tanaka", "Walsh", "Weber", "Zhang",
+]
 
 
 def product(name):

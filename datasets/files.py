@@ -162,8 +162,11 @@ def _put_parquet(partial, name, part, frame):
     columns = ", ".join(f"CAST({column.name} AS {column.type}) AS {column.name}" for column in TABLES[name].columns)
     with duckdb.connect() as connection:
         connection.register("frame", frame)
-        connection.sql(f"SELECT {columns} FROM frame").write_parquet(
-            str(partial / name / f"{part:04}.parquet"), compression="zstd")
+        try:
+            connection.sql(f"SELECT {columns} FROM frame").write_parquet(
+                str(partial / name / f"{part:04}.parquet"), compression="zstd")
+        except RuntimeError as error:  # DuckDB wraps what a signal handler raises: Ctrl-C, or the exit on SIGTERM
+            raise error.__cause__ or error from None
 
 
 def _put_csv(partial, name, part, frame):

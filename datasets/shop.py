@@ -7,7 +7,7 @@ Sessions come in blocks of four. In each block one session ends in an order, ano
 look. Hence order n comes from block n, and no table has to be kept in memory to make another.
 """
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from fractions import Fraction
 from functools import cached_property
 
@@ -68,7 +68,7 @@ def _hour_weights():
     """Return how many sessions start in each hour of the year, relative to each other."""
     weights = []
     for start in range(c.YEAR_START, c.YEAR_END, c.HOUR):
-        at = datetime.fromtimestamp(start, timezone.utc)
+        at = datetime.fromtimestamp(start, UTC)
         weights.append(c.HOUR_WEIGHTS[at.hour] * c.WEEKDAY_WEIGHTS[at.weekday()] * c.MONTH_WEIGHTS[at.month - 1])
     part, whole = c.FLASH_SHARE
     flash = (c.FLASH_START - c.YEAR_START) // c.HOUR
@@ -163,7 +163,8 @@ def _price_list():
         (dairy, percent), (_, _, usual) = c.DAIRIES[index // len(c.STYLES)], c.STYLES[index % len(c.STYLES)]
         moves = np.arange(3) + index * 3
         days = 40 + np.arange(3) * 100 + below("price.day", moves, 90)
-        changes = [(c.YEAR_START + int(day) * c.DAY, 92 + int(by)) for day, by in zip(days, below("price.by", moves, 21))]
+        percents = 92 + below("price.by", moves, 21)
+        changes = [(c.YEAR_START + int(day) * c.DAY, int(by)) for day, by in zip(days, percents)]
         if dairy == c.DEAR_DAIRY:
             changes = [(c.DEAR_FROM, 125)]
         cents = usual * percent // 500 * 5  # prices are in steps of five cents
