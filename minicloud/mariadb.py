@@ -1,0 +1,482 @@
+"""MariaDB: what `engine.Server` promises, with MariaDB's own means (semi-synchronous GTID replication, binary logs).
+
+MariaDB speaks for MySQL here, as the book says. One difference from PostgreSQL shows through: a binary log stamps each
+transaction with the whole second its COMMIT began in, so a point-in-time restore is exact to the second, as on RDS.
+"""
+
+import contextlib
+import datetime
+import functools
+import math
+import os
+import re
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import pymysql
+from pymysql.converters import escape_string
+
+from minicloud import platforms
+from minicloud.engine import EngineFailed, EngineUnavailable, Link, Server
+from minicloud.supervisor import ProgramFailed, tail
+
+PROGRAMS = ("mariadbd", "mariadb-install-db", "mariadb-backup")
+
+# Small on purpose: Binder gives 2 GB of memory to everything together. A lost link is noticed within three seconds. The
+# semi-synchronous timeout is the largest there is: a primary that went on without its standby would break Multi-AZ's
+# promise. `secure_timestamp` keeps clients from back-dating their transactions, which would spoil a restore in time.
+SETTINGS = {
+    "aria_log_file_size": "8M",
+    "aria_pagecache_buffer_size": "1M",
+    "binlog_format": "ROW",
+    "character_set_server": "utf8mb4",
+    "default_time_zone": "+00:00",
+    "gtid_strict_mode": "ON",
+    "innodb_buffer_pool_dump_at_shutdown": "OFF",
+    "innodb_buffer_pool_load_at_startup": "OFF",
+    "innodb_buffer_pool_size": "32M",
+    "innodb_flush_log_at_trx_commit": "1",
+    "innodb_log_buffer_size": "2M",
+    "innodb_log_file_size": "16M",
+    "innodb_use_native_aio": "OFF",  # io_uring is forbidden in most containers
+    "key_buffer_size": "64K",
+    "log_bin": "binlog",
+    "log_slave_updates": "ON",
+    "log_warnings": "1",
+    "max_connections": "100",
+    "performance_schema": "OFF",
+    "relay_log": "relay",
+    "rpl_semi_sync_master_timeout": str(2**63 // 1000),
+    "rpl_semi_sync_master_wait_no_slave": "ON",
+    "rpl_semi_sync_master_wait_point": "AFTER_SYNC",
+    "rpl_semi_sync_slave_kill_conn_timeout": "1",
+    "secure_timestamp": "SUPER",
+    "skip_name_resolve": "ON",
+    "skip_networking": "ON",
+    "slave_net_timeout": "3",
+    "sync_binlog": "1",
+    "table_definition_cache": "400",
+    "table_open_cache": "400",
+}
+
+# Settings that the cloud itself needs: not the reader's to modify.
+RESERVED = {"basedir", "bind_address", "datadir", "default_time_zone", "gtid_domain_id", "gtid_strict_mode", "init_file",
+            "innodb_data_home_dir", "innodb_log_group_home_dir", "innodb_use_native_aio", "lc_messages_dir", "log_bin",
+            "log_bin_index", "log_error", "log_slave_updates", "master_info_file", "pid_file", "plugin_dir", "port",
+            "read_only", "relay_log", "relay_log_index", "relay_log_info_file", "replicate_same_server_id",
+            "rpl_semi_sync_master_enabled", "rpl_semi_sync_master_timeout", "rpl_semi_sync_master_wait_no_slave",
+            "rpl_semi_sync_master_wait_point", "rpl_semi_sync_slave_enabled", "secure_timestamp", "server_id",
+            "skip_grant_tables", "skip_name_resolve", "skip_networking", "slave_net_timeout", "socket", "tmpdir"}
+
+# What RDS for MariaDB grants its master user, as of 2026-11-24: no SUPER, no FILE.
+# https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.MasterAccounts.html
+# SLAVE MONITOR was part of REPLICATION CLIENT until MariaDB 10.5 split it off; without it SHOW REPLICA STATUS is refused.
+MASTER_PRIVILEGES = (
+    "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, RELOAD, PROCESS, REFERENCES, INDEX, ALTER, SHOW DATABASES, "
+    "CREATE TEMPORARY TABLES, LOCK TABLES, EXECUTE, REPLICATION CLIENT, SLAVE MONITOR, CREATE VIEW, SHOW VIEW, "
+    "CREATE ROUTINE, ALTER ROUTINE, CREATE USER, EVENT, TRIGGER, REPLICATION SLAVE")
+
+_template_lock = threading.Lock()
+
+
+@functools.cache
+def programs() -> dict[str, Path]:
+    """Return the paths of the MariaDB programs used here, by name."""
+    found = {name: platforms.find_program(name, also=("/opt/homebrew/opt/mariadb*/bin",)) for name in PROGRAMS}
+    missing = [name for name, path in found.items() if path is None]
+    if missing:
+        raise EngineUnavailable(f"MariaDB is not here: looked for {', '.join(missing)} on PATH and in /usr/sbin. Install "
+                                "it with `apt-get install mariadb-server-core mariadb-backup mariadb-client-core` "
+                                "(macOS: `brew install mariadb`).")
+    return found
+
+
+class MariaDB(Server):
+    """A MariaDB server."""
+
+    @classmethod
+    @functools.cache
+    def version(cls) -> str:
+        return re.search(r"Ver (\d+\.\d+\.\d+)", platforms.program_version(programs()["mariadbd"]))[1]
+
+    @property
+    def socket(self) -> Path:
+        return self.node / "sock"
+
+    @property
+    def data(self) -> Path:
+        """The data directory."""
+        return self.node / "data"
+
+    @property
+    def _settings(self) -> Path:
+        """The directory of the configuration's parts: the base, the parameter group's values, the replication role."""
+        return self.node / "conf.d"
+
+    def __post_init__(self):
+        super().__post_init__()
+        for path in (self._settings, self.node / "tmp"):
+            if not path.exists():
+                path.mkdir(mode=0o700)
+                platforms.give_to_engine(path)
+        own = {"datadir": self.data, "socket": self.socket, "tmpdir": self.node / "tmp", "pid_file": self.node / "pid",
+               "server_id": zlib.crc32(str(self.node).encode()) % (2**32 - 1) + 1}
+        self._write_settings("base", SETTINGS | own)
+        _write(self.node / "my.cnf", f"[client]\nuser={self.ADMIN}\npassword={self.secret}\nsocket={self.socket}\n"
+                                     f"!includedir {self._settings}\n")
+
+    def _write_settings(self, part: str, values: dict) -> None:
+        # Files of the directory are read in the order of their names: base, parameters, role.
+        quoted = [f'{name} = "{_escaped(str(value))}"\n' for name, value in sorted(values.items())]
+        _write(self._settings / f"{part}.cnf", "[mariadbd]\n" + "".join(quoted))
+
+    # Life
+
+    def create(self) -> None:
+        template = self.node.parent / "template-mariadb"
+        with _template_lock:
+            if not template.exists():
+                self._install(template)
+        self._copy(template)
+
+    def _install(self, template: Path) -> None:
+        accounts = _write(self.node / "accounts.sql", (
+            "FLUSH PRIVILEGES;\n"
+            f"CREATE USER '{self.ADMIN}'@'localhost' IDENTIFIED BY '{escape_string(self.secret)}';\n"
+            f"GRANT ALL PRIVILEGES ON *.* TO '{self.ADMIN}'@'localhost' WITH GRANT OPTION;\n"
+            "DELETE FROM mysql.global_priv WHERE User IN ('', 'root');\n"
+            "DELETE FROM mysql.proxies_priv;\n"))
+        part = template.with_name(template.name + ".new")
+        try:
+            self.supervisor.run([programs()["mariadb-install-db"], f"--defaults-file={self.node / 'my.cnf'}",
+                                 f"--datadir={part}", "--auth-root-authentication-method=normal", "--skip-test-db",
+                                 "--skip-name-resolve", "--skip-log-bin", f"--extra-file={accounts}"], log=self.log)
+        finally:
+            accounts.unlink()
+        part.rename(template)
+
+    def command(self) -> list:
+        return [programs()["mariadbd"], f"--defaults-file={self.node / 'my.cnf'}"]
+
+    def start(self) -> None:
+        super().start()
+        if self._on_start.exists():
+            try:
+                self._tell(*self._on_start.read_text().splitlines())
+            except pymysql.MySQLError as error:
+                self.kill()
+                raise EngineFailed(f"MariaDB did not take up replication: {error} {tail(self.log)}") from error
+            self._on_start.unlink()
+
+    @property
+    def _on_start(self) -> Path:
+        """The statements, one a line, that the next start is to execute once: a copy's position, whom to follow."""
+        return self.node / "on-start.sql"
+
+    def connect(self, database: str | None = None, **options) -> pymysql.Connection:
+        return pymysql.connect(unix_socket=str(self.socket), user=self.ADMIN, password=self.secret, database=database,
+                               autocommit=True, connect_timeout=5, **options)
+
+    def _ask(self, query: str, *args) -> dict:
+        """Return the first row of the answer, or an empty dictionary."""
+        try:
+            with self.connect(cursorclass=pymysql.cursors.DictCursor) as connection, connection.cursor() as cursor:
+                cursor.execute(query, args or None)
+                return cursor.fetchone() or {}
+        except pymysql.OperationalError as error:
+            raise EngineFailed(f"MariaDB did not answer: {error} {tail(self.log)}") from error
+
+    def _tell(self, *statements: str) -> None:
+        with self.connect() as connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+
+    def _status(self, name: str) -> str:
+        return self._ask("SHOW GLOBAL STATUS WHERE Variable_name = %s", name)["Value"]
+
+    def after_kill(self) -> None:
+        super().after_kill()
+        for left in (self.socket, self.node / "pid"):
+            left.unlink(missing_ok=True)
+
+    # Users and parameters
+
+    def create_master(self, user: str, password: str, database: str | None) -> None:
+        account = f"'{escape_string(user)}'@'%'"
+        self._tell(f"CREATE USER {account} IDENTIFIED VIA mysql_native_password USING '{self._hash(password)}'",
+                   f"GRANT {MASTER_PRIVILEGES} ON *.* TO {account} WITH GRANT OPTION")
+        if database:
+            self._tell(f"CREATE DATABASE IF NOT EXISTS `{database.replace('`', '``')}`")
+
+    def set_password(self, user: str, password: str) -> None:
+        self._tell(f"ALTER USER '{escape_string(user)}'@'%' "
+                   f"IDENTIFIED VIA mysql_native_password USING '{self._hash(password)}'")
+
+    def _hash(self, password: str) -> str:
+        # Hashed beforehand, because MariaDB writes the statement as it is to the binary log, and that is archived.
+        return self._ask("SELECT PASSWORD(%s) AS hash", password)["hash"]
+
+    def parameters(self) -> list[dict]:
+        with self.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT LOWER(VARIABLE_NAME), GLOBAL_VALUE, VARIABLE_COMMENT, VARIABLE_TYPE, READ_ONLY = 'YES', "
+                           "NUMERIC_MIN_VALUE, NUMERIC_MAX_VALUE, ENUM_VALUE_LIST, COMMAND_LINE_ARGUMENT IS NOT NULL "
+                           "FROM information_schema.SYSTEM_VARIABLES WHERE VARIABLE_SCOPE <> 'SESSION ONLY' ORDER BY 1")
+            return [_parameter(*row) for row in cursor.fetchall()]
+
+    def write_parameters(self, values: dict[str, str]) -> None:
+        self._dropped |= self._parameters.keys() - values.keys()
+        self._dropped -= values.keys()
+        self._parameters = dict(values)
+        self._write_settings("parameters", values)
+
+    _parameters: ClassVar[dict[str, str]] = {}
+    _dropped: ClassVar[set[str]] = set()
+
+    def reload(self) -> None:
+        """As promised by Server. MariaDB does not read its files again, so each value is set in the running server."""
+        dynamic = {p["ParameterName"] for p in self.parameters() if p["ApplyType"] == "dynamic"}
+        for name in (self._parameters.keys() | self._dropped) & dynamic:
+            value = self._parameters.get(name, SETTINGS.get(name))
+            self._tell(f"SET GLOBAL `{name}` = {'DEFAULT' if value is None else _literal(value)}")
+        self._dropped = set()
+
+    # Copies and standbys
+
+    def backup_to(self, directory: Path) -> None:
+        """As promised by Server. The copy is made ready ("prepared") at once, so that using it is only copying it."""
+        common = [programs()["mariadb-backup"], f"--defaults-file={self.node / 'my.cnf'}", f"--target-dir={directory}"]
+        log = self.node / "backup.log"
+        self.supervisor.run([*common, "--backup", "--log-copy-interval=50", "--open-files-limit=1024"], log=log)
+        self.supervisor.run([*common, "--prepare", "--use-memory=16M"], log=log)
+
+    def use_copy(self, directory: Path) -> None:
+        self._copy(directory)
+        position = _position(directory)
+        # The copy goes on from the source's position: in what it logs itself, and in what it asks for.
+        _write(self._on_start, f"SET GLOBAL gtid_binlog_state = '{position}'\nSET GLOBAL gtid_slave_pos = '{position}'\n")
+
+    def _copy(self, directory: Path) -> None:
+        self.supervisor.run(["cp", "-a", directory, self.data], log=self.log)
+
+    def follow(self, link: Link, *, synchronous: bool) -> None:
+        self._write_settings("role", {"read_only": "ON", "rpl_semi_sync_slave_enabled": "ON" if synchronous else "OFF"})
+        before = self._on_start.read_text() if self._on_start.exists() else ""
+        _write(self._on_start, before + (
+            "STOP SLAVE\n"
+            f"CHANGE MASTER TO MASTER_HOST = '{link.host}', MASTER_PORT = {link.port}, MASTER_USER = '{self.ADMIN}', "
+            f"MASTER_PASSWORD = '{escape_string(self.secret)}', MASTER_USE_GTID = slave_pos, MASTER_CONNECT_RETRY = 1, "
+            "MASTER_HEARTBEAT_PERIOD = 1\n"
+            "START SLAVE\n"))
+
+    def wait_for(self, standby: str | None) -> None:
+        # Every semi-synchronous follower can acknowledge, whatever its name: only the standby is one (see follow).
+        value = "ON" if standby else "OFF"
+        self._write_settings("role", {"rpl_semi_sync_master_enabled": value})
+        self._tell(f"SET GLOBAL rpl_semi_sync_master_enabled = {value}")
+
+    def is_in_sync(self, standby: "MariaDB", name: str) -> bool:
+        # In this order: what was answered before the waiting began is in the log read here, the rest is waited for. One
+        # client only, else an older standby could be the one that acknowledges.
+        if self._status("Rpl_semi_sync_master_status") != "ON" or self._status("Rpl_semi_sync_master_clients") != "1":
+            return False
+        logged = self.position()
+        return standby.is_following() and standby.received() >= logged
+
+    def promote(self) -> None:
+        self._tell("STOP SLAVE IO_THREAD")
+        deadline = time.monotonic() + 60
+        while self.position() < self.received():
+            self._raise_on_replay_error(self._ask("SHOW SLAVE STATUS"))
+            if time.monotonic() > deadline:
+                raise EngineFailed(f"The standby did not apply the log it had received within 60 s. {tail(self.log)}")
+            time.sleep(0.005)
+        self._tell("STOP SLAVE", "RESET SLAVE ALL", "SET GLOBAL rpl_semi_sync_slave_enabled = OFF",
+                   "SET GLOBAL read_only = OFF")
+        (self._settings / "role.cnf").unlink()
+
+    def position(self) -> int:
+        """As promised by Server: the sequence number of the last transaction in the server's own binary log."""
+        return _sequence(self._ask("SELECT @@gtid_binlog_pos AS gtid")["gtid"])
+
+    def received(self) -> int:
+        """Return the sequence number of the last whole transaction this standby holds, in its relay log or applied."""
+        return max(_sequence(self._ask("SHOW SLAVE STATUS").get("Gtid_IO_Pos", "")), self.position())
+
+    def is_following(self) -> bool:
+        status = self._ask("SHOW SLAVE STATUS")
+        running = status.get("Slave_IO_Running") == status.get("Slave_SQL_Running") == "Yes"
+        return running and (self._ask("SELECT @@rpl_semi_sync_slave_enabled AS wanted")["wanted"] == 0
+                            or self._status("Rpl_semi_sync_slave_status") == "ON")
+
+    # Backup and restore
+
+    def ship_log(self) -> datetime.datetime:
+        """As promised by Server. The archive holds a directory for each primary there has been, in their order."""
+        now = datetime.datetime.now(datetime.UTC)
+        logged = self.position()
+        if logged == self._shipped:
+            return now
+        self._tell("FLUSH BINARY LOGS")
+        with self.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("SHOW BINARY LOGS")
+            closed = [row[0] for row in cursor.fetchall()][:-1]
+        place = self._archive_place()
+        for name in closed:
+            with contextlib.suppress(FileExistsError):
+                os.link(self.data / name, place / name)  # a closed log does not change any more
+        self._shipped = logged
+        return now
+
+    _shipped: ClassVar[int] = 0
+
+    def _archive_place(self) -> Path:
+        places = sorted(self.archive_to.iterdir())
+        for place in places:
+            if place.name.endswith(f"-{self.node.name}"):
+                return place
+        place = self.archive_to / f"{len(places):04}-{self.node.name}"
+        place.mkdir(mode=0o700)
+        return platforms.give_to_engine(place)
+
+    def restore(self, base: Path, archive: Path, until: datetime.datetime | None) -> None:
+        """As promised by Server, to the whole second of `until`.
+
+        The archived transactions become a relay log, which the server's own replication thread replays: the server
+        reads its log itself, whatever is in it, and keeps each transaction's GTID.
+        """
+        self.use_copy(base)
+        last = self._write_relay_log(archive, _sequence(_position(base)), until)
+        self.start()
+        if last:
+            # Nothing is lost by a crash now: the clean shutdown at the end makes everything durable at once.
+            self._tell("SET GLOBAL sync_binlog = 0", "SET GLOBAL innodb_flush_log_at_trx_commit = 0",
+                       "CHANGE MASTER TO MASTER_HOST = 'archive', MASTER_USE_GTID = no, "
+                       "RELAY_LOG_FILE = 'relay.000001', RELAY_LOG_POS = 4",
+                       "START SLAVE SQL_THREAD")
+            while self.position() < last:
+                self._raise_on_replay_error(self._ask("SHOW SLAVE STATUS"))
+                time.sleep(0.01)
+            self._tell("STOP SLAVE", "RESET SLAVE ALL")
+        self.stop()
+
+    def _raise_on_replay_error(self, status: dict) -> None:
+        if status.get("Slave_SQL_Running") != "Yes":
+            raise EngineFailed(f"MariaDB stopped replaying the log: {status.get('Last_SQL_Error')}. {tail(self.log)}")
+
+    def _write_relay_log(self, archive: Path, after: int, until: datetime.datetime | None) -> int:
+        """Write the archived transactions after number `after` whose COMMIT began before `until`; return the last's
+        number, 0 when there is none."""
+        stop = math.floor(until.timestamp()) if until else math.inf
+        last, relay = after, self.data / "relay.000001"
+        with open(relay, "wb") as out:
+            for transaction in _history(archive):
+                if transaction.number <= after:
+                    continue
+                if transaction.second >= stop:
+                    break
+                if transaction.number != last + 1:
+                    raise EngineFailed(f"The log archive has a hole: after transaction {last} comes {transaction.number}.")
+                if last == after:
+                    out.write(transaction.preamble)
+                out.write(transaction.events)
+                last = transaction.number
+        if last == after:
+            relay.unlink()
+            return 0
+        platforms.give_to_engine(relay)
+        _write(self.data / "relay.index", "./relay.000001\n")
+        return last
+
+
+# The binary log's format: https://mariadb.com/kb/en/replication-protocol/ (event header; GTID_EVENT: number, domain)
+
+_MAGIC = b"\xfebin"
+_HEADER = struct.Struct("<IBIIIH")  # second, kind, server id, size, next position, flags
+_STOP, _ROTATE, _FORMAT, _CHECKPOINT, _GTID, _GTID_LIST, _ENCRYPTION = 3, 4, 15, 161, 162, 163, 164
+_HOUSEKEEPING = {_STOP, _ROTATE, _FORMAT, _CHECKPOINT, _GTID_LIST, _ENCRYPTION}
+
+
+class _Transaction(NamedTuple):
+    number: int  # the GTID's sequence number: each server's replication domain is 0
+    second: int  # Unix time in which its COMMIT (or its single statement) began
+    events: bytes
+    preamble: bytes  # what a log of such events begins with
+
+
+def _transactions(log: Path) -> Iterator[_Transaction]:
+    """Yield the transactions of a binary log. The tail that a crash left unfinished is not one."""
+    content, at, begin, head = log.read_bytes(), len(_MAGIC), None, None
+    preamble = b""
+    while at + _HEADER.size <= len(content):
+        second, kind, _, size, _, _ = _HEADER.unpack_from(content, at)
+        if begin is not None and (kind == _GTID or kind in _HOUSEKEEPING):
+            yield _Transaction(*head, content[begin:at], preamble)
+            begin = None
+        if kind == _FORMAT:
+            preamble = _MAGIC + content[at:at + size]
+        elif kind == _GTID:
+            begin, head = at, (struct.unpack_from("<Q", content, at + _HEADER.size)[0], second)
+        at += size
+    if begin is not None and at == len(content):
+        yield _Transaction(*head, content[begin:at], preamble)
+
+
+def _history(archive: Path) -> Iterator[_Transaction]:
+    """Yield the archive's transactions in order. A newer primary's log is the history from its first transaction on:
+    what an older primary logged beyond that was never on the standby, and nobody was told that it was committed."""
+    places = [sorted(place.iterdir()) for place in sorted(archive.iterdir())]
+    begins = [next((t.number for log in logs for t in _transactions(log)), math.inf) for logs in places]
+    for rank, logs in enumerate(places, 1):
+        end = min(begins[rank:], default=math.inf)
+        for log in logs:
+            yield from (t for t in _transactions(log) if t.number < end)
+
+
+def _position(backup: Path) -> str:
+    """Return the GTID up to which a backup holds the source's transactions; empty when there were none."""
+    for name in ("mariadb_backup_binlog_info", "xtrabackup_binlog_info"):  # since MariaDB 11.1, before
+        if (backup / name).exists():
+            return ((backup / name).read_text().strip("\n").split("\t") + ["", ""])[2]
+    return ""
+
+
+def _sequence(gtid: str) -> int:
+    """Return the sequence number of a position such as "0-17-4711", 0 for the empty one."""
+    return int(gtid.rpartition("-")[2] or 0)
+
+
+def _parameter(name, value, about, kind, static, low, high, choices, settable) -> dict:
+    """Return a row of information_schema.SYSTEM_VARIABLES in DescribeDBParameters' shape."""
+    if kind == "BOOLEAN":
+        value, data_type, allowed = {"ON": "1", "OFF": "0"}.get(value, value), "boolean", "0,1"
+    elif "INT" in kind or kind == "DOUBLE":
+        data_type, allowed = ("float" if kind == "DOUBLE" else "integer"), f"{low}-{high}"
+    else:
+        data_type, allowed = ("list" if kind in ("SET", "FLAGSET") else "string"), choices
+    return {"ParameterName": name, "ParameterValue": value, "Description": about, "Source": "engine-default",
+            "ApplyType": "static" if static else "dynamic", "DataType": data_type,
+            "IsModifiable": bool(settable) and name not in RESERVED, "AllowedValues": allowed}
+
+
+def _literal(value: str) -> str:
+    """Return a setting's value as SQL: MariaDB wants numbers without quotes."""
+    return value if re.fullmatch(r"-?\d+(\.\d+)?", value) else f"'{escape_string(value)}'"
+
+
+def _escaped(value: str) -> str:
+    """Return a value for an option file's double quotes."""
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _write(path: Path, text: str) -> Path:
+    """Write a file that a server reads, whole or not at all, for its account only; return its path."""
+    part = path.with_name(path.name + ".new")
+    part.touch(mode=0o600)
+    part.write_text(text)
+    platforms.give_to_engine(part)
+    return part.rename(path)
