@@ -1,0 +1,357 @@
+"""Live mode, against a second, plain moto server that plays AWS: nothing here reaches a real account."""
+
+import datetime
+import os
+import signal
+import subprocess
+import sys
+
+import boto3
+import botocore.session
+import pytest
+import requests
+from botocore.exceptions import ClientError
+
+from minicloud import leftovers, live
+from minicloud.prices import CREATES, PRICES, RULES, Refused
+
+PASSWORD = "never-shown-8261"
+SHOP = {
+    "DBInstanceIdentifier": "shop-db",
+    "Engine": "postgres",
+    "DBInstanceClass": "db.t4g.micro",
+    "AllocatedStorage": 20,
+    "MasterUsername": "shop",
+    "MasterUserPassword": PASSWORD,
+}
+
+
+AWS = """
+import sys
+from moto.rds.models import DBInstance
+from moto.server import ThreadedMotoServer
+
+def remove_replica(source, replica):
+    source.replicas[:] = [one for one in source.replicas if one.split(":")[-1] != replica.db_instance_identifier]
+
+DBInstance.remove_replica = remove_replica  # moto 5.2.5 answers 500 when a replica in another Region is deleted
+server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+server.start()
+print("http://%s:%s" % server.get_host_and_port(), flush=True)
+sys.stdin.read()  # until pytest ends, however it ends
+"""
+
+
+@pytest.fixture(scope="module")
+def server():
+    with subprocess.Popen(
+        [sys.executable, "-c", AWS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        yield process.stdout.readline().strip()
+        process.stdin.close()
+
+
+@pytest.fixture
+def account(server, monkeypatch):
+    """The reader's own account: a clean moto server, credentials and a Region; what reached it is in `calls()`."""
+    unwanted = (*live.CI, "AWS_", "BINDER_")
+    for name in [name for name in os.environ if name.startswith(unwanted)]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "reader")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "reader")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    boto3.DEFAULT_SESSION = None
+    requests.post(f"{server}/moto-api/reset", timeout=10)
+    yield server
+    live._open = boto3.DEFAULT_SESSION = None
+
+
+def everything(region):
+    """Returns the names of all that a Region of the account holds, asked past the guard; no backup of what still is."""
+    ask = live.own_session(region).client
+    rds = ask("rds")
+    instances = {one["DBInstanceIdentifier"] for one in rds.describe_db_instances()["DBInstances"]}
+    groups = {one["DBParameterGroupName"] for one in rds.describe_db_parameter_groups()["DBParameterGroups"]}
+    return {
+        *instances,
+        *(name for name in groups if not name.startswith("default.")),
+        *(one["DBSubnetGroupName"] for one in rds.describe_db_subnet_groups()["DBSubnetGroups"]),
+        *(one["Name"] for one in ask("secretsmanager").list_secrets()["SecretList"]),
+        *(
+            one["DBSnapshotIdentifier"]
+            for one in rds.describe_db_snapshots()["DBSnapshots"]
+            if one["SnapshotType"] == "manual" or one["DBInstanceIdentifier"] not in instances
+        ),
+    }
+
+
+def build_everything():
+    """Creates one of each thing in two Regions, as notebook cells would."""
+    east, west = boto3.client("rds"), boto3.client("rds", region_name="us-west-2")
+    subnets = [subnet["SubnetId"] for subnet in boto3.client("ec2").describe_subnets()["Subnets"][:2]]
+    east.create_db_subnet_group(DBSubnetGroupName="shop-net", DBSubnetGroupDescription="-", SubnetIds=subnets)
+    east.create_db_parameter_group(DBParameterGroupName="shop-pg", DBParameterGroupFamily="postgres18", Description="-")
+    east.create_db_instance(**SHOP, MultiAZ=True, DeletionProtection=True)
+    source = "arn:aws:rds:us-east-1:123456789012:{}:{}".format
+    east.create_db_instance_read_replica(DBInstanceIdentifier="near", SourceDBInstanceIdentifier="shop-db")
+    west.create_db_instance_read_replica(
+        DBInstanceIdentifier="far", SourceDBInstanceIdentifier=source("db", "shop-db"), SourceRegion="us-east-1"
+    )
+    east.create_db_snapshot(DBSnapshotIdentifier="monday", DBInstanceIdentifier="shop-db")
+    west.copy_db_snapshot(
+        SourceDBSnapshotIdentifier=source("snapshot", "monday"),
+        TargetDBSnapshotIdentifier="monday-west",
+        SourceRegion="us-east-1",
+    )
+    east.restore_db_instance_from_db_snapshot(DBInstanceIdentifier="from-snapshot", DBSnapshotIdentifier="monday")
+    east.restore_db_instance_to_point_in_time(
+        SourceDBInstanceIdentifier="shop-db", TargetDBInstanceIdentifier="earlier", UseLatestRestorableTime=True
+    )
+    east.modify_db_instance(DBInstanceIdentifier="earlier", DeletionProtection=False)
+    east.delete_db_instance(DBInstanceIdentifier="earlier", FinalDBSnapshotIdentifier="final")
+    boto3.client("secretsmanager").create_secret(Name="shop-login", SecretString=PASSWORD)
+
+
+EAST = {"shop-db", "near", "monday", "from-snapshot", "final", "shop-pg", "shop-net", "shop-login"}
+WEST = {"far", "monday-west"}
+
+
+def test_it_shows_who_and_where(account, capsys):
+    """connect() shows account, identity, Region and, when it is not AWS itself, the endpoint: as text and as HTML."""
+    cloud = live.connect()
+    for shown in (capsys.readouterr().out, cloud._repr_html_()):
+        for fact in ("123456789012", "arn:aws:sts::123456789012:user/moto", "us-east-1", account):
+            assert fact in shown
+
+
+def test_root_is_refused(account, monkeypatch):
+    """The root user's credentials are refused, on connect and in a client made later with other credentials."""
+    honest = botocore.client.BaseClient._make_api_call
+
+    def as_root(client, operation, params):
+        answer = honest(client, operation, params)
+        if operation == "GetCallerIdentity" and client._get_credentials().access_key == "root":
+            answer["Arn"] = "arn:aws:iam::123456789012:root"
+        return answer
+
+    monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", as_root)
+    live.connect(budget=5)
+    with pytest.raises(Refused, match="root user"):
+        boto3.Session("root", "root").client("rds").create_db_instance(**SHOP)
+    assert everything("us-east-1") == set()
+    live._open = None
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "root")
+    with pytest.raises(Refused, match="root user"):
+        live.connect(budget=5)
+
+
+@pytest.mark.parametrize("name, place", [("CI", "CI"), ("GITHUB_ACTIONS", "CI"), ("BINDER_REPO_URL", "Binder")])
+def test_nobody_watching_is_refused(account, monkeypatch, name, place):
+    """Live mode is refused in CI and on Binder, before anything is asked of AWS; CI=false is not CI."""
+    monkeypatch.setenv(name, "true")
+    monkeypatch.setattr(live, "who", lambda session: pytest.fail("AWS was asked"))
+    with pytest.raises(Refused, match=place):
+        live.connect(budget=5)
+    with pytest.raises(Refused, match=place):
+        live.sweep(delete=True)
+    live.refuse_unattended({"CI": "false"})
+
+
+def test_it_is_one_session_in_one_region(account):
+    """connect() again keeps the session, refuses to change its Region, and that Region is the default until close()."""
+    with pytest.raises(Refused, match="no prices for the Region eu-west-1"):
+        live.connect(region="eu-west-1")
+    cloud = live.connect(region="us-west-2")
+    assert live.connect(budget=3, region="us-west-2") is cloud and cloud.budget == 3
+    with pytest.raises(Refused, match="open in us-west-2"):
+        live.connect(region="us-east-1")
+    assert boto3.client("rds").meta.region_name == "us-west-2"
+    cloud.close()
+    assert boto3.client("rds").meta.region_name == "us-east-1"
+
+
+def test_nothing_is_created_without_a_budget(account):
+    """Without a budget every create is refused and nothing is sent; connecting again with one lets it through."""
+    live.connect()
+    rds = boto3.client("rds")
+    sent = []
+    rds.meta.events.register("before-send", lambda request, **_: sent.append(request.url))
+    with pytest.raises(Refused, match="budget=5"):
+        rds.create_db_instance(**SHOP)
+    with pytest.raises(Refused, match="budget=5"):
+        rds.create_db_parameter_group(DBParameterGroupName="p", DBParameterGroupFamily="postgres18", Description="-")
+    assert sent == []
+    live.connect(budget=5)
+    rds.create_db_instance(**SHOP)
+    assert len(sent) == 1 and everything("us-east-1") == {"shop-db"}
+
+
+@pytest.mark.parametrize("budget", [0, -1, True, "5", float("nan")])
+def test_a_budget_is_an_amount(account, budget):
+    """A budget that is not a positive number is refused with a sentence that shows the right form."""
+    with pytest.raises(Refused, match=r'connect\("aws", budget=5\)'):
+        live.connect(budget=budget)
+
+
+def test_the_price_is_stated_before_the_call(account, capsys):
+    """The hourly price is printed before the request leaves, doubled by Multi-AZ, and no secret is ever in it."""
+    live.connect(budget=5)
+    rds = boto3.client("rds")
+    before = []
+    rds.meta.events.register("before-send", lambda request, **_: before.append(capsys.readouterr().out))
+    rds.create_db_instance(**SHOP)
+    hour = 0.016 + 20 * 0.115 / 730 + 0.005
+    assert f"CreateDBInstance shop-db (us-east-1): about ${hour:.4f} per hour" in before[-1]
+    rds.modify_db_instance(DBInstanceIdentifier="shop-db", MultiAZ=True)
+    assert f"about ${2 * hour:.4f} per hour" in before[-1] and f"Together ${2 * hour:.4f}" in before[-1]
+    rds.create_db_parameter_group(DBParameterGroupName="p", DBParameterGroupFamily="postgres18", Description="-")
+    assert "costs nothing" in before[-1]
+    boto3.client("secretsmanager").create_secret(Name="login", SecretString=PASSWORD)
+    live._open.close()
+    assert PASSWORD not in "".join(before) + capsys.readouterr().out + repr(live._open)
+
+
+def test_all_is_tagged_and_close_leaves_nothing(account, capsys):
+    """All that cells create in two Regions is tagged; close(), called once or twice, deletes that and no more."""
+    boto3.client("rds").create_db_instance(**SHOP | {"DBInstanceIdentifier": "the-readers-own"})
+    cloud = live.connect(budget=20)
+    build_everything()
+    tagged = {left.name: left for left in leftovers.left_behind(cloud.client, cloud.id)}
+    assert set(tagged) == EAST | WEST
+    assert everything("us-east-1") == EAST | {"the-readers-own"} and everything("us-west-2") == WEST
+    assert all(left.tags[live.EXPIRES].endswith("Z") for left in tagged.values())
+    capsys.readouterr()
+    assert cloud.close() == [] and cloud.close() == []
+    said = capsys.readouterr().out
+    for step in ("Deleting 10", "Deletion protection of shop-db is on", "Nothing of this session is left"):
+        assert step in said
+    assert everything("us-east-1") == {"the-readers-own"} and everything("us-west-2") == set()
+    boto3.client("rds").delete_db_instance(DBInstanceIdentifier="the-readers-own")  # closed: nothing is guarded
+
+
+def test_it_changes_only_what_it_created(account):
+    """A DB instance of the reader's own, with the name that a cell uses, is neither deleted nor modified."""
+    rds = boto3.client("rds")
+    rds.create_db_instance(**SHOP)
+    live.connect(budget=5)
+    for change in (rds.delete_db_instance, rds.modify_db_instance, rds.stop_db_instance, rds.reboot_db_instance):
+        with pytest.raises(Refused, match="shop-db was not created by live mode"):
+            change(DBInstanceIdentifier="shop-db")
+    with pytest.raises(ClientError, match="DBInstanceNotFound"):
+        rds.delete_db_instance(DBInstanceIdentifier="no-such-db")
+    assert everything("us-east-1") == {"shop-db"}
+
+
+@pytest.mark.parametrize("make", ["second session", "session from before", "client from before", "bare botocore"])
+def test_every_way_to_boto3_is_guarded(account, make):
+    """A create is refused through any Session or client, made before or after connect, boto3's or botocore's."""
+    session, client = boto3.Session(), boto3.client("rds")
+    live.connect()
+    rds = {
+        "second session": lambda: boto3.Session(region_name="us-west-2").client("rds"),
+        "session from before": lambda: session.client("rds"),
+        "client from before": lambda: client,
+        "bare botocore": lambda: botocore.session.get_session().create_client("rds"),
+    }[make]()
+    with pytest.raises(Refused, match="No budget"):
+        rds.create_db_instance(**SHOP)
+
+
+def test_what_has_no_price_is_refused(account):
+    """An unknown service, operation, class, engine, storage, Region or costly extra is refused with the remedy."""
+    live.connect(budget=500)
+    rds = boto3.client("rds")
+    with pytest.raises(Refused, match="s3 CreateBucket is not in minicloud/prices.yml"):
+        boto3.resource("s3").create_bucket(Bucket="shop")
+    with pytest.raises(Refused, match="rds CreateDBCluster is not in minicloud/prices.yml"):
+        rds.create_db_cluster(DBClusterIdentifier="c", Engine="aurora-postgresql")
+    for wrong, words in [
+        ({"DBInstanceClass": "db.r8g.48xlarge"}, "no price for the DB instance class 'db.r8g.48xlarge'.*db.t4g.micro"),
+        ({"Engine": "oracle-ee"}, "no price for the engine 'oracle-ee'"),
+        ({"StorageType": "io2"}, "no price for the storage type 'io2'"),
+        ({"Iops": 3000}, "Iops=3000 costs extra"),
+        ({"MonitoringInterval": 60}, "MonitoringInterval=60 costs extra"),
+    ]:
+        with pytest.raises(Refused, match=words):
+            rds.create_db_instance(**SHOP | wrong)
+    with pytest.raises(Refused, match="no prices for the Region eu-west-1"):
+        boto3.client("rds", region_name="eu-west-1").create_db_instance(**SHOP)
+    assert everything("us-east-1") == set()
+
+
+def test_the_budget_holds(account):
+    """A create that could take the bill over the budget, forgotten for a day, is refused; deleting makes room again."""
+    live.connect(budget=1)  # one instance costs $0.58 in 24 hours
+    rds = boto3.client("rds")
+    rds.create_db_instance(**SHOP)
+    for refused in (
+        lambda: rds.create_db_instance(**SHOP | {"DBInstanceIdentifier": "second"}),
+        lambda: rds.create_db_instance_read_replica(DBInstanceIdentifier="r", SourceDBInstanceIdentifier="shop-db"),
+        lambda: rds.modify_db_instance(DBInstanceIdentifier="shop-db", MultiAZ=True),
+        lambda: rds.modify_db_instance(DBInstanceIdentifier="shop-db", DBInstanceClass="db.t4g.medium"),
+    ):
+        with pytest.raises(Refused, match=r"it could cost \$1\.\d\d; the budget is \$1\.00"):
+            refused()
+    with pytest.raises(ClientError, match="DBInstanceAlreadyExists"):
+        rds.create_db_instance(**SHOP | {"AllocatedStorage": 21})  # a failed create costs nothing
+    assert live._open.meter.hour() == pytest.approx(0.016 + 20 * 0.115 / 730 + 0.005)
+    rds.delete_db_instance(DBInstanceIdentifier="shop-db", SkipFinalSnapshot=True)
+    rds.create_db_instance(**SHOP | {"DBInstanceIdentifier": "second"})
+
+
+def test_a_dead_session_is_swept(account, capsys):
+    """What a killed kernel left is shown by sweep() and deleted by sweep(delete=True), in both Regions."""
+    cell = "from minicloud import live; import tests.test_live as t, os, signal; live.connect(budget=20);"
+    cell += "t.build_everything(); os.kill(os.getpid(), signal.SIGKILL)"
+    root = os.path.dirname(os.path.dirname(__file__))
+    kernel = subprocess.run(
+        [sys.executable, "-c", cell], check=False, cwd=root, capture_output=True, text=True, timeout=120
+    )
+    assert kernel.returncode == -signal.SIGKILL, kernel.stderr
+    assert PASSWORD not in kernel.stdout + kernel.stderr
+    assert len(live.sweep()) == 10 and everything("us-west-2") == WEST
+    assert "DB snapshot monday-west in us-west-2" in capsys.readouterr().out
+    assert live.sweep(session="another", delete=True) == [] and everything("us-west-2") == WEST
+    assert live.sweep(delete=True) == [] == live.sweep()
+    assert everything("us-east-1") == everything("us-west-2") == set()
+
+
+def test_what_cannot_be_deleted_is_said(account, monkeypatch, capsys):
+    """close() names what AWS would not let it delete and where to do it, deletes the rest, and can be called again."""
+    cloud = live.connect(budget=20)
+    build_everything()
+    rds = cloud.client("rds", "us-west-2")
+    denied = ClientError({"Error": {"Code": "AccessDenied", "Message": "not you"}}, "DeleteDBSnapshot")
+
+    def deny(**_):
+        raise denied
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rds, "delete_db_snapshot", deny)
+        (left,) = cloud.close()
+    assert "monday-west" in left and "AccessDenied" in left and "https://us-west-2.console.aws.amazon.com/rds" in left
+    assert left in capsys.readouterr().out and everything("us-west-2") == {"monday-west"}
+    assert cloud.close() == [] and everything("us-west-2") == set()
+
+
+def test_the_cli_is_refused_what_it_cannot_be_guarded_for(account):
+    """A cell whose `aws` command line would change the account is refused; one that reads with it is not."""
+    live.connect(budget=5)
+    for cell in ("!aws rds create-db-instance", "x = !aws --region r rds stop-db-instance", "%%sh\naws s3 mb s3://x"):
+        with pytest.raises(Refused, match="not guarded"):
+            live._refuse_cli(cell.splitlines(True))
+    for cell in ("!aws rds describe-db-instances", "!aws sts get-caller-identity", "# aws rds create-db-instance"):
+        assert live._refuse_cli([cell]) == [cell]
+
+
+def test_the_price_file_is_sound():
+    """Each operation in prices.yml exists, has a rule, and can be tagged if it creates; each price has its source."""
+    for service, price in PRICES["services"].items():
+        model = botocore.session.get_session().get_service_model(service)
+        assert isinstance(price["read"], datetime.date) and price["sources"] and isinstance(price["verified"], bool)
+        assert price["check"].startswith("https://aws.amazon.com/")
+        for operation, rule in price["operations"].items():
+            members = model.operation_model(operation).input_shape.members
+            assert rule in RULES and (not operation.startswith(CREATES) or "Tags" in members), operation
