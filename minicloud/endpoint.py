@@ -44,7 +44,7 @@ class Endpoints:
         self._order("heal", name)
 
     def close(self, name: str) -> None:
-        """Stop listening and close the connections."""
+        """Stop listening and close the connections; nothing happens when there is no such endpoint."""
         self._order("close", name)
 
     def _order(self, *order):
@@ -180,10 +180,11 @@ class _Forwarder:
         self.listeners[name].set_cut(False)
 
     async def close(self, name):
-        listener = self.listeners.pop(name)
-        listener.server.close()
-        listener.target = None
-        listener.drop_connections()
+        listener = self.listeners.pop(name, None)
+        if listener:
+            listener.server.close()
+            listener.target = None
+            listener.drop_connections()
 
     async def serve(self, lines: asyncio.StreamReader):
         while line := await lines.readline():

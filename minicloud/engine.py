@@ -6,6 +6,7 @@ composes servers into Multi-AZ pairs, replicas and restores without knowing the 
 """
 
 import datetime
+import shutil
 import signal
 import time
 from dataclasses import dataclass, field
@@ -111,6 +112,13 @@ class Server:
         """Take a backup (which stays as it is) as this stopped server's data."""
         raise NotImplementedError
 
+    def clone(self, source: "Server") -> None:
+        """Take a fresh copy of the running `source` as this stopped server's data."""
+        copy = self.node / "copy"
+        source.backup_to(copy)
+        self.use_copy(copy)
+        shutil.rmtree(copy)
+
     def follow(self, link: Link, *, synchronous: bool) -> None:
         """Make this stopped server, holding a copy of the source, a standby of it from the next start on."""
         raise NotImplementedError
@@ -159,24 +167,26 @@ class Server:
     def start(self) -> None:
         """Start the server; return when it answers SQL."""
         begin = self.log.stat().st_size if self.log.exists() else 0
-        self.process = self.supervisor.spawn(self.command(), log=self.log, death_signal=self.death_signal,
-                                             on_exit=lambda _: self.on_exit and self.on_exit(self), cwd=self.node)
+        self.process = process = self.supervisor.spawn(self.command(), log=self.log, cwd=self.node,
+                                                       death_signal=self.death_signal)
         deadline = time.monotonic() + self.READY_SECONDS
         while True:
             try:
                 self.connect().close()
-                return
+                break
             except Exception as error:
                 if not self.is_running or time.monotonic() > deadline:
                     self.kill()
                     raise EngineFailed(f"{type(self).__name__} did not start: {tail(self.log, begin)}") from error
-            self.process.wait(0.01)
+            process.wait(0.01)
+        if self.on_exit:
+            process.notify(lambda _: self.on_exit(self))
 
     def stop(self, seconds: float = 20) -> None:
         """Shut the server down cleanly (by force after `seconds`); nothing happens when it is not running."""
         if self.process is None:
             return
-        self.process.on_exit = None
+        self.process.notify(None)
         self.process.signal(self.stop_signal)
         if not self.process.wait(seconds):
             self.kill()
@@ -187,10 +197,20 @@ class Server:
     def kill(self) -> None:
         """Kill the server and its children with SIGKILL and clear away what that leaves."""
         if self.process is not None:
-            self.process.on_exit = None
+            self.process.notify(None)
             self.process.kill_tree()
             self.process = None
         self.after_kill()
 
+    def crash(self) -> None:
+        """Kill the server as a lost host would, and let the supervisor find out."""
+        self.process.kill_tree()
+
     def after_kill(self) -> None:
-        """Clear away what a killed server leaves behind outside its directory."""
+        """Clear away what a killed server leaves behind: children that have not noticed yet, shared memory."""
+        self.supervisor.kill_strays(self.node)
+
+    def remove(self) -> None:
+        """Kill the server and delete its directory."""
+        self.kill()
+        shutil.rmtree(self.node, ignore_errors=True)

@@ -153,6 +153,7 @@ class Postgres(Server):
                 connection.execute(statement)
 
     def after_kill(self) -> None:
+        super().after_kill()
         rundir.release_shared_memory(self.data / "postmaster.pid")
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
@@ -203,6 +204,10 @@ class Postgres(Server):
         self.supervisor.run(["cp", "-a", directory, self.data], log=self.log)
         for name in ("replication.conf", "standby.signal"):
             (self.data / name).unlink(missing_ok=True)
+
+    def clone(self, source: Server) -> None:
+        source.backup_to(self.data)  # straight into place
+        (self.data / "replication.conf").unlink(missing_ok=True)
 
     def follow(self, link: Link, *, synchronous: bool) -> None:
         # Synchronous or not is decided by the source (wait_for), by the standby's name.

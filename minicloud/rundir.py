@@ -6,6 +6,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import psutil
+
 from minicloud import platforms
 
 PREFIX = "minicloud-"
@@ -16,8 +18,11 @@ class NotEnoughDisk(OSError):
     """There is too little free disk for databases to run safely."""
 
 
-def create() -> Path:
-    """Make and return a private run directory that names its owner process, after sweeping those of dead owners."""
+def create(kernel: int | None = None) -> Path:
+    """Make and return a private run directory that names this process and the kernel it serves, if any.
+
+    The directories of dead owners are swept first. Raises NotEnoughDisk.
+    """
     sweep()
     base = Path(tempfile.gettempdir())
     free = shutil.disk_usage(base).free
@@ -25,7 +30,7 @@ def create() -> Path:
         raise NotEnoughDisk(f"The local cloud needs {NEEDED_BYTES / 1e9:.0f} GB of free disk under {base} and found "
                             f"{free / 1e9:.2f} GB. Free some, or set TMPDIR to a directory on another disk.")
     path = platforms.give_to_engine(Path(tempfile.mkdtemp(prefix=PREFIX, dir=base)))
-    (path / "owner.json").write_text(json.dumps({"pid": os.getpid(), "started": _started(os.getpid())}))
+    (path / "owner.json").write_text(json.dumps([_identity(pid) for pid in (os.getpid(), kernel) if pid]))
     return path
 
 
@@ -67,18 +72,37 @@ def release_shared_memory(pid_file: Path) -> None:
 
 
 def _owner_lives(path: Path) -> bool:
+    """Say whether all the processes that a run directory names are still there."""
     try:
-        owner = json.loads((path / "owner.json").read_text())
+        owners = json.loads((path / "owner.json").read_text())
     except (OSError, ValueError):
         return False
-    return platforms.is_alive(owner["pid"]) and _started(owner["pid"]) == owner["started"]
+    return all(_identity(owner["pid"]) == owner for owner in owners)
 
 
-def _started(pid: int) -> float | None:
-    """Return when a process started, so that a reused pid is not taken for the owner."""
-    import psutil
-
+def _identity(pid: int) -> dict:
+    """Return what tells a process from a later one of the same number; "started" is None when it is gone."""
     try:
-        return psutil.Process(pid).create_time()
+        return {"pid": pid, "started": psutil.Process(pid).create_time()}
     except psutil.Error:
-        return None
+        return {"pid": pid, "started": None}
+
+
+def leftovers() -> list[str]:
+    """Return a line for everything that outlived its owner: run directories, processes at work in one, shared memory."""
+    dead = [path for path in existing() if not _owner_lives(path)]
+    lines = [f"run directory {path}" for path in dead]
+    places = Path(tempfile.gettempdir()) / PREFIX
+    for process in psutil.process_iter(["pid", "name", "cwd"]):
+        cwd = process.info["cwd"] or ""
+        run = Path(cwd.removesuffix(" (deleted)"))
+        if cwd.startswith(str(places)) and not _owner_lives(_run_of(run)):
+            lines.append(f"process {process.info['pid']} {process.info['name']} in {cwd}")
+    return lines + platforms.shared_memory_left()
+
+
+def _run_of(path: Path) -> Path:
+    """Return the run directory that `path` lies in."""
+    while not path.name.startswith(PREFIX):
+        path = path.parent
+    return path

@@ -27,12 +27,13 @@ class ProgramFailed(RuntimeError):
 class Process:
     """A child process. Only the supervisor reaps it; everybody else reads `status` or waits."""
 
-    def __init__(self, popen: subprocess.Popen, on_exit: Callable[[int], None] | None):
+    def __init__(self, popen: subprocess.Popen):
         self.pid = popen.pid
         self.stdin, self.stdout = popen.stdin, popen.stdout
-        self.on_exit = on_exit
+        self._on_exit: Callable[[int], None] | None = None
         self._popen = popen
         self._ended = threading.Event()
+        self._lock = threading.Lock()
 
     @property
     def status(self) -> int | None:
@@ -59,12 +60,24 @@ class Process:
             psutil.wait_procs(family[1:], timeout=5)
         self.wait(5)
 
+    def notify(self, on_exit: Callable[[int], None] | None) -> None:
+        """Call `on_exit(status)` in a thread of its own when the process ends, or now if it has; None: tell nobody."""
+        with self._lock:
+            self._on_exit = on_exit
+            if self._ended.is_set():
+                self._tell()
+
     def reap(self) -> None:
-        """Collect the exit status of the ended child, and call `on_exit` in a thread of its own."""
+        """Collect the exit status of the ended child."""
         self._popen.wait()
-        self._ended.set()
-        if self.on_exit:
-            threading.Thread(target=self.on_exit, args=(self.status,), daemon=True).start()
+        with self._lock:
+            self._ended.set()
+            self._tell()
+
+    def _tell(self) -> None:
+        on_exit, self._on_exit = self._on_exit, None
+        if on_exit:
+            threading.Thread(target=on_exit, args=(self.status,), daemon=True).start()
 
 
 class Supervisor:
@@ -107,13 +120,12 @@ class Supervisor:
     # For any thread
 
     def spawn(self, argv: list, *, log: Path, death_signal: signal.Signals = signal.SIGKILL, as_engine: bool = True,
-              on_exit: Callable[[int], None] | None = None, stdin=subprocess.DEVNULL, stdout=None,
-              env: dict[str, str] | None = None, cwd: Path | None = None) -> Process:
+              stdin=subprocess.DEVNULL, stdout=None, env: dict[str, str] | None = None,
+              cwd: Path | None = None) -> Process:
         """Start a process in its own session and return it.
 
-        It gets `death_signal` when the cloud process dies. Its output is appended to the file `log`. `on_exit(status)`
-        is called in a thread of its own when it ends by itself. As root, it runs under the engines' account unless
-        `as_engine` is false.
+        It gets `death_signal` when the cloud process dies. Its output is appended to the file `log`. As root, it runs
+        under the engines' account unless `as_engine` is false.
         """
         account = platforms.engine_account() if as_engine else None
         result: queue.SimpleQueue = queue.SimpleQueue()
@@ -130,7 +142,7 @@ class Supervisor:
             except BaseException as error:
                 result.put(error)
                 return
-            process = self._children[child.pid] = Process(child, on_exit)
+            process = self._children[child.pid] = Process(child)
             result.put(process)
 
         if threading.current_thread() is threading.main_thread():
@@ -152,6 +164,14 @@ class Supervisor:
             raise ProgramFailed(f"{Path(argv[0]).name} did not end within {timeout:.0f} s. {tail(log, begin)}")
         if child.status:
             raise ProgramFailed(f"{Path(argv[0]).name} ended with status {child.status}. {tail(log, begin)}")
+
+    def kill_strays(self, directory: Path) -> None:
+        """Kill the adopted processes at work in `directory`: children of a server that died and have not noticed yet."""
+        for process in psutil.Process().children():
+            with contextlib.suppress(psutil.Error):
+                if process.pid not in self._children and Path(process.cwd()).is_relative_to(directory):
+                    process.kill()
+                    process.wait(5)
 
     def shutdown(self) -> None:
         """Ask for the end; `serve` returns when everything is gone."""
@@ -205,7 +225,7 @@ class Supervisor:
     def kill_everything(self) -> None:
         """Kill all descendants, adopted ones too, and reap them."""
         for child in self._children.values():
-            child.on_exit = None
+            child.notify(None)
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             left = psutil.Process().children(recursive=True)
