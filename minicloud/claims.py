@@ -27,7 +27,7 @@ class ClaimError(AssertionError):
 
 @cache
 def statements():
-    """Return the rows of book/claims.yml by id, in the file's order. Raises FileNotFoundError where there is no book."""
+    """Return the rows of book/claims.yml by id, in its order. Raises FileNotFoundError where there is no book."""
     if not LEDGER.exists():
         raise FileNotFoundError(f"There is no ledger at {LEDGER}: install the book's clone with `pip install -e .`")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml reads the file in a tenth of the time
@@ -75,7 +75,8 @@ class Shown:
     def _repr_html_(self):
         """Return one line with the anchor that the ledger page links to; its colours are the surrounding ones."""
         return (
-            f'<div class="claim" id="claim-{self.id}" style="border-left: .25em solid; padding: .1em .8em">'
+            f'<div class="claim" id="claim-{self.id}" '
+            'style="border-left: .25em solid var(--claim-edge, currentColor); padding: .1em .8em">'
             f'<span aria-hidden="true">✓</span> <span class="claim-said">{html.escape(self.said)}</span> '
             f'{badge(self.evidence)} <code class="claim-id">{self.id}</code></div>'
         )

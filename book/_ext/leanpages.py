@@ -1,16 +1,15 @@
-"""What keeps a page light and accessible, where the theme and its parts do not.
+"""What makes a page light and accessible where the theme and its parts do not; the rest is in book/_templates.
 
-Each patch is held by tests/test_site.py (axe, console errors, weight), which tells when an update undoes it.
+tests/test_site.py holds each patch: it tells when an update of the theme undoes one.
 """
 
-from sphinx.builders.html._assets import _JavaScript
+import re
+from pathlib import Path
 
 
-def defer_scripts(app, pagename, templatename, context, doctree):
-    """Let every script file load after the page is drawn, in its order."""
-    for script in context.get("script_files", []):
-        if isinstance(script, _JavaScript) and script.filename and "async" not in script.attributes:
-            script.attributes["defer"] = "defer"
+def keep_one_viewport(app, pagename, templatename, context, doctree):
+    """Drop docutils' viewport tag: the layout has one already."""
+    context["metatags"] = re.sub(r'<meta name="viewport"[^>]*>', "", context.get("metatags", ""))
 
 
 def mend_tables(app, pagename, templatename, context, doctree):
@@ -20,13 +19,13 @@ def mend_tables(app, pagename, templatename, context, doctree):
 
 def front_page(app):
     """Yield index.html, which leads to the book's first page; the one made by default has no title and no language."""
-    if app.config.master_doc != "index":
-        yield "index", {"first": f"{app.config.master_doc}.html"}, "redirect.html"
+    icon = f"_static/{Path(app.config.html_favicon).name}"
+    yield "index", {"first": f"{app.config.master_doc}.html", "icon": icon}, "redirect.html"
 
 
 def setup(app):
     """Register the patches."""
-    app.connect("html-page-context", defer_scripts)
+    app.connect("html-page-context", keep_one_viewport)
     app.connect("html-page-context", mend_tables)
     app.connect("html-collect-pages", front_page)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

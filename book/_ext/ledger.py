@@ -13,9 +13,10 @@ from typing import NamedTuple
 import nbformat
 from docutils import nodes
 from IPython.core.inputtransformer2 import TransformerManager
-from minicloud import claims
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
+
+from minicloud import claims
 
 LOG = logging.getLogger(__name__)
 CHECKED = "2026-11-23"  # when the ledger was checked as a whole; a row checked again says so in its field `checked`
@@ -75,7 +76,7 @@ def problems(found):
         elif claims.statements()[cell.id].get("evidence") not in claims.EVIDENCE:
             yield f"cell {cell.index} claims {cell.id!r}, whose row in book/claims.yml has no `evidence:`."
         elif twice.pop((cell.docname, cell.id), 1) > 1:
-            yield f"{cell.id!r} is claimed twice here: one notebook claims a statement once, so that its link is one place."
+            yield f"{cell.id!r} is claimed twice: a notebook claims a statement once, so that its link is one place."
 
 
 def book_cells(env):
@@ -117,7 +118,7 @@ class Ledger(SphinxDirective):
         for verdict, (_, meaning) in VERDICTS.items():
             line = nodes.paragraph("", "", _verdict(verdict), nodes.Text(f" {counts[verdict]}. {meaning}"))
             meanings += nodes.list_item("", line)
-        head = ["Service", "Statements", "Not right today", "Shown by a cell"]
+        head = ["Service", "All", "Not right today", "Shown by a cell"]
         body = [
             [SERVICES[name], len(mine), sum(row["verdict"] != "right" for row in mine), self.shown(mine)]
             for name, mine in services.items()
@@ -143,11 +144,13 @@ class Ledger(SphinxDirective):
 
     def entry(self, row):
         """Return one statement: what the course says, what is so today, from where, and where it is shown."""
-        course = nodes.paragraph("", "", _verdict(row["verdict"]), nodes.Text(" "), _span("ledger-course", f"“{row['course']}”"))
+        words = nodes.inline("", f"“{row['course']}”", classes=["ledger-course"])
+        course = nodes.paragraph("", "", _verdict(row["verdict"]), nodes.Text(" "), words)
         today = nodes.paragraph("", row["now"], classes=["ledger-now"])
         source = nodes.paragraph("", "Source: ", *_linked(row["source"]), classes=["ledger-source"])
         source += nodes.Text(f". Checked {row.get('checked', CHECKED)}.")
-        where = nodes.paragraph("", "", nodes.literal("", row["id"]), nodes.Text(" "), *self.links(row), classes=["ledger-where"])
+        where = nodes.paragraph("", "", nodes.literal("", row["id"]), nodes.Text(" "), *self.links(row))
+        where["classes"].append("ledger-where")
         # `[…](#rds-multiaz-sync)` in any page links here.
         self.env.get_domain("std").note_hyperlink_target(row["id"], self.env.docname, row["id"], row["course"])
         kind = f"verdict-{row['verdict'].replace(' ', '-')}"
@@ -197,10 +200,6 @@ def _section(id, title):
     return nodes.section("", nodes.title("", title), ids=[id], names=[id])
 
 
-def _span(kind, text):
-    return nodes.inline("", text, classes=[kind])
-
-
 def _verdict(verdict):
     """Return the badge of a verdict: its sign, hidden from screen readers, and its word."""
     kind = verdict.replace(" ", "-")
@@ -212,7 +211,7 @@ def _verdict(verdict):
 def _linked(text):
     """Return `text` as nodes, each web address in it a link."""
     parts = re.split(r"(https?://[^\s;,)]+)", text)
-    return [nodes.reference("", part, refuri=part) if i % 2 else nodes.Text(part) for i, part in enumerate(parts) if part]
+    return [nodes.reference("", part, refuri=part) if i % 2 else nodes.Text(part) for i, part in enumerate(parts)]
 
 
 def _table(head, body):

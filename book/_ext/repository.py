@@ -19,7 +19,8 @@ def public_url(remote):
 def git(root, *arguments):
     """Return what git answers in `root`; empty if it has no answer, or where the book was copied without git."""
     try:
-        return subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, timeout=10).stdout.strip()
+        command = ["git", "-C", root, *arguments]
+        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=10).stdout.strip()
     except OSError:
         return ""
 
