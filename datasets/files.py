@@ -58,13 +58,13 @@ def load(name):
 
 
 def write(out, scale=SMALL_SCALE, only=None, format="parquet"):
-    """Write the shop, or only the tables named in `only`, to directory `out`; return {table: rows}.
+    """Write the shop, or `only` some tables (a name or a list of names), to directory `out`; return {table: rows}.
 
     Parquet: `out`/orders/0000.parquet, 0001.parquet, …, timestamps without a zone, in UTC. CSV: `out`/orders.csv,
     timestamps end in Z, empty means NULL. A table that is there already at this scale is left as it is.
     """
     shop = Shop(scale)
-    names = [_table(name).name for name in only or TABLES]
+    names = [_table(name).name for name in ([only] if isinstance(only, str) else only or TABLES)]
     if format not in FORMATS:
         raise DatasetError(f"there is no format {format!r}: choose parquet or csv")
     out = Path(out)
