@@ -93,6 +93,7 @@ class Image:
         """Put a minimal Debian into the folder, with this machine's name servers and certificates."""
         packages = "python3-venv,ca-certificates,git"
         self.execute(["debootstrap", "--variant=minbase", f"--include={packages}", "bookworm", str(self.folder)])
+        self.folder.chmod(0o755)  # a temporary folder is for its owner alone
         shutil.copy("/etc/resolv.conf", self.folder / "etc")
         shutil.copy(CERTIFICATES, self.folder / CERTIFICATES.lstrip("/"))
 
