@@ -121,6 +121,8 @@ class Plane:
         entry = Event("DB_INSTANCE_CREATE", db)
         entry.event_categories, entry.message = [category], f"{message} {detail}".strip()
         db.backend.events.append(entry)
+        if event == "failover-completed":
+            db.availability_zone, db.secondary_availability_zone = self.instances[db].zones
         db.status = STATUS_AFTER.get(event, db.status)
 
     def work(self, db: DBInstance, status: str, *steps: Callable[[], Any], then: str = "available") -> None:
