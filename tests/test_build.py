@@ -11,6 +11,8 @@ import nbformat
 import psutil
 import pytest
 
+from tools import install
+
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = """
 title: A throw-away book
@@ -126,3 +128,14 @@ def test_an_interrupted_build_leaves_no_kernel(book, number):
     assert running.wait(timeout=15) == 130
     assert kernels and not psutil.wait_procs(kernels, timeout=5)[1]
     assert b"Interrupted" in running.stderr.read()
+
+
+def test_without_root_one_sentence_names_what_to_install(monkeypatch):
+    """Where the set-up may not install system packages, it stops with one sentence that names all that are missing."""
+    monkeypatch.setattr(install.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr(install.os, "geteuid", lambda: 1000)
+    with pytest.raises(SystemExit) as stop:
+        install.system_packages(["binder/apt.txt", "tests/apt.txt"])
+    command = "sudo apt-get install --no-install-recommends mariadb-server-core mariadb-backup mariadb-client-core chromium"
+    assert command in str(stop.value)
+    assert str(stop.value).count(". ") == 0 and str(stop.value).endswith(".")

@@ -23,13 +23,14 @@ def main():
         sys.exit("Python 3.11 or newer is needed, this is {}.{}. Name one with: make PYTHON=python3.12 book".format(
             *sys.version_info))
     with_tests = "--tests" in sys.argv
-    system_packages(["binder/apt.txt", "tests/apt.txt"] if with_tests else ["binder/apt.txt"])
+    system_packages(["binder/apt.txt"] + ["tests/apt.txt"] * (with_tests and not on_ubuntu()))
     make_venv(VENV)
     print("Installing Python packages into .venv (two minutes the first time)", flush=True)
     pip_install(VENV, "requirements.txt")
     if with_tests:
         pip_install(VENV, "tests/requirements.txt")
         aws_cli()
+        browser()
     (VENV / ("tests" if with_tests else "book")).touch()
 
 
@@ -64,6 +65,22 @@ def aws_cli():
     link = VENV / "bin" / "aws"
     link.unlink(missing_ok=True)
     link.symlink_to("../aws-cli/bin/aws")
+
+
+def on_ubuntu():
+    release = Path("/etc/os-release")
+    return release.exists() and "ID=ubuntu" in release.read_text().splitlines()
+
+
+def browser():
+    """Where there is no Chromium (Ubuntu has it as a snap only), get the one made for Playwright, into .venv/bin."""
+    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+        python = VENV / "bin" / "python"
+        run([python, "-m", "playwright", "install", "--with-deps", "chromium"])
+        where = "from playwright.sync_api import sync_playwright\n" \
+                "with sync_playwright() as playwright: print(playwright.chromium.executable_path)"
+        path = subprocess.check_output([python, "-c", where], text=True).strip()
+        (VENV / "bin" / "chromium").symlink_to(path)
 
 
 def make_venv(path):
