@@ -87,7 +87,7 @@ class Visitor:
         self.page.on("console", lambda message: message.type == "error" and self.note(f"console: {message.text}"))
         self.page.on("pageerror", lambda error: self.note(f"script: {error}"))
         self.page.on("request", lambda request: self.judge(request.url))
-        self.page.on("requestfailed", lambda request: self.note(f"not loaded: {request.url}"))
+        self.page.on("requestfailed", self.judge_failure)
         self.page.on("response", lambda answer: answer.status >= 400 and self.note(f"{answer.status}: {answer.url}"))
 
     def note(self, what):
@@ -98,6 +98,11 @@ class Visitor:
         """Note a request that leaves the site; `data:` and `blob:` addresses never do."""
         if not url.startswith((self.site, "data:", "blob:")):
             self.note(f"asks {url}")
+
+    def judge_failure(self, request):
+        """Note a request that got no answer; one that was cut off by leaving the page is none."""
+        if request.failure != "net::ERR_ABORTED":
+            self.note(f"not loaded: {request.url}")
 
     def open(self, path):
         """Open a page of the site and wait until its scripts have run."""

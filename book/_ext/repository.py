@@ -7,7 +7,9 @@ import re
 import subprocess
 from urllib.parse import quote
 
-REMOTE = re.compile(r"(?:https?://|ssh://|git@)(?:[^@/\s]+@)?(github\.com|gitlab\.com)[:/](?P<path>[\w./-]+?)(?:\.git)?/?")
+REMOTE = re.compile(
+    r"(?:https?://|ssh://|git@)(?:[^@/\s]+@)?(github\.com|gitlab\.com)[:/](?P<path>[\w./-]+?)(?:\.git)?/?"
+)
 
 
 def public_url(remote):
