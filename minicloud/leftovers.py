@@ -105,14 +105,14 @@ def _console(left):
 
 def delete_all(client, session=None):
     """Deletes what sessions left until nothing of it is there; returns a sentence for each thing that stays."""
-    stuck, said, deadline, wait = {}, None, time.monotonic() + GIVE_UP, 0
+    stuck, said, wait, began = {}, None, 0, time.monotonic()
     while True:
         try:
             found = left_behind(client, session)
         except (BotoCoreError, ClientError) as error:
             return [f"What is left could not be listed: {error}. Look for the tag {MARK}=minicloud in the console."]
         todo = [left for left in found if (left.region, left.kind, left.name) not in stuck]
-        late = time.monotonic() > deadline
+        late = time.monotonic() - began > GIVE_UP
         for left in todo:
             why = None if left.status == "deleting" else delete(client, left)
             if late and not why:
@@ -121,8 +121,9 @@ def delete_all(client, session=None):
                 stuck[left.region, left.kind, left.name] = why
         if not todo or late:
             return list(stuck.values())
-        if (now := "; ".join(map(str, todo))) != said:
-            print(f"Deleting {len(todo)}: {now}", flush=True)
+        now = f"Deleting {len(todo)}, {(time.monotonic() - began) // 60:.0f} min: {'; '.join(map(str, todo))}"
+        if now != said:
+            print(now, flush=True)
         said = now
         time.sleep(wait)
         wait = POLL

@@ -101,9 +101,17 @@ class Live:
     def __init__(self, session, account, arn, budget):
         self.session, self.account, self.arn, self.budget = session, account, arn, budget
         self.id, self.meter, self._lock, self._clients = secrets.token_hex(4), Meter(), threading.Lock(), {}
+        self.earlier = self._left_over()
         self._keys = {session.get_credentials().get_frozen_credentials().access_key}  # known to be this account's
         self._region_before, self._left = os.environ.get("AWS_DEFAULT_REGION"), []
         os.environ["AWS_DEFAULT_REGION"] = session.region_name
+
+    def _left_over(self):
+        """Returns what earlier sessions left; refuses an identity that may not even list what close() has to delete."""
+        try:
+            return left_behind(self.client)
+        except (BotoCoreError, ClientError) as error:
+            raise Refused(f"Live mode could not list what it may have to delete later: {error}.") from None
 
     def client(self, service, region):
         """Returns live mode's own, unguarded boto3 client."""
@@ -219,7 +227,15 @@ class Live:
         yield "Prices", f"US list prices, about, as of {', '.join(dates)}; before tax and free tier; see prices.yml"
         yield "Tags", f"{MARK}=minicloud, {SESSION}={self.id}"
         yield "Not guarded", "other programs, the AWS CLI among them; traffic to the internet, requests, tax"
-        yield "To reach them", "the account's default security group admits nobody from outside: admit your own address"
+        yield (
+            "Firewall",
+            "the default security group lets in nobody from outside: in the console, admit your own address",
+        )
+        if self.earlier:
+            yield (
+                "Left over",
+                f"{len(self.earlier)} from an earlier session, costing on: minicloud.live.sweep() shows them",
+            )
         yield "At the end", "cloud.close() deletes all of it" if self is _open else "closed"
 
     def __repr__(self):
@@ -236,6 +252,8 @@ def _before_parameter_build(params, model, context, **_):
         report = ParamValidator().validate(params, model.input_shape)
         if report.has_errors():
             raise ParamValidationError(report=report.generate_report())  # botocore's own words, and before ours
+        if "client_region" not in context:
+            raise Refused(f"A presigned {model.name} would be sent past live mode. Call the operation itself.")
         context["minicloud"] = [model.name, *_open.judge(model, params, context["client_region"])]
 
 
@@ -326,7 +344,7 @@ def sweep(session=None, delete=False, region=None):
     """Shows what live sessions left on this account and, with `delete`, deletes it; returns a sentence for what stays.
 
     `session`: the id in the tag minicloud-session, for one session only. A session that still runs elsewhere is shown
-    too: ids and expiry times tell. `python -m minicloud` needs no open session for this.
+    too: ids and expiry times tell.
     """
     refuse_unattended(os.environ)
     own = own_session(region)

@@ -1,16 +1,18 @@
 """Live mode, against a second, plain moto server that plays AWS: nothing here reaches a real account."""
 
 import datetime
+import functools
 import os
 import signal
 import subprocess
 import sys
 
 import boto3
+import botocore
 import botocore.session
 import pytest
 import requests
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ParamValidationError
 
 from minicloud import leftovers, live
 from minicloud.prices import CREATES, PRICES, RULES, Refused
@@ -66,19 +68,26 @@ def account(server, monkeypatch):
     requests.post(f"{server}/moto-api/reset", timeout=10)
     yield server
     live._open = boto3.DEFAULT_SESSION = None
+    botocore._INITIALIZERS[:] = [one for one in botocore._INITIALIZERS if one is not live._hook]
+
+
+@functools.cache
+def ask(region):
+    """Returns the clients that look at the account from outside: live mode would let these reads pass anyway."""
+    session = live.own_session(region)
+    return session.client("rds"), session.client("secretsmanager")
 
 
 def everything(region):
-    """Returns the names of all that a Region of the account holds, asked past the guard; no backup of what still is."""
-    ask = live.own_session(region).client
-    rds = ask("rds")
+    """Returns the names of all that a Region of the account holds, without the backups of what still is."""
+    rds, manager = ask(region)
     instances = {one["DBInstanceIdentifier"] for one in rds.describe_db_instances()["DBInstances"]}
     groups = {one["DBParameterGroupName"] for one in rds.describe_db_parameter_groups()["DBParameterGroups"]}
     return {
         *instances,
         *(name for name in groups if not name.startswith("default.")),
         *(one["DBSubnetGroupName"] for one in rds.describe_db_subnet_groups()["DBSubnetGroups"]),
-        *(one["Name"] for one in ask("secretsmanager").list_secrets()["SecretList"]),
+        *(one["Name"] for one in manager.list_secrets()["SecretList"]),
         *(
             one["DBSnapshotIdentifier"]
             for one in rds.describe_db_snapshots()["DBSnapshots"]
@@ -144,6 +153,20 @@ def test_root_is_refused(account, monkeypatch):
     live._open = None
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "root")
     with pytest.raises(Refused, match="root user"):
+        live.connect(budget=5)
+
+
+def test_an_identity_that_cannot_do_it_is_refused(account, monkeypatch):
+    """Credentials that AWS does not know, or that may not list what close() has to delete, are refused on connect."""
+    denied = ClientError({"Error": {"Code": "AccessDenied", "Message": "not you"}}, "DescribeDBInstances")
+    with monkeypatch.context() as patch:
+        patch.setattr(leftovers, "_listed", lambda *_: (_ for _ in ()).throw(denied))
+        with pytest.raises(Refused, match="could not list .*AccessDenied"):
+            live.connect(budget=5)
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    with pytest.raises(Refused, match="Sign in"):
         live.connect(budget=5)
 
 
@@ -222,9 +245,11 @@ def test_all_is_tagged_and_close_leaves_nothing(account, capsys):
     assert set(tagged) == EAST | WEST
     assert everything("us-east-1") == EAST | {"the-readers-own"} and everything("us-west-2") == WEST
     assert all(left.tags[live.EXPIRES].endswith("Z") for left in tagged.values())
+    assert list(tagged).index("near") < list(tagged).index("shop-db")  # replicas go before their source
     capsys.readouterr()
     assert cloud.close() == [] and cloud.close() == []
     said = capsys.readouterr().out
+    assert said.count("Deleting") == 1  # nothing new came out of the deletions, such as a final snapshot
     for step in ("Deleting 10", "Deletion protection of shop-db is on", "Nothing of this session is left"):
         assert step in said
     assert everything("us-east-1") == {"the-readers-own"} and everything("us-west-2") == set()
@@ -257,6 +282,8 @@ def test_every_way_to_boto3_is_guarded(account, make):
     }[make]()
     with pytest.raises(Refused, match="No budget"):
         rds.create_db_instance(**SHOP)
+    with pytest.raises(Refused, match="presigned CreateDBInstance"):
+        rds.generate_presigned_url("create_db_instance", SHOP)
 
 
 def test_what_has_no_price_is_refused(account):
@@ -278,6 +305,8 @@ def test_what_has_no_price_is_refused(account):
             rds.create_db_instance(**SHOP | wrong)
     with pytest.raises(Refused, match="no prices for the Region eu-west-1"):
         boto3.client("rds", region_name="eu-west-1").create_db_instance(**SHOP)
+    with pytest.raises(ParamValidationError, match='Missing required parameter in input: "DBInstanceIdentifier"'):
+        rds.create_db_instance(Engine="postgres", DBInstanceClass="db.t4g.micro")  # boto3's own error stays boto3's
     assert everything("us-east-1") == set()
 
 
@@ -313,13 +342,15 @@ def test_a_dead_session_is_swept(account, capsys):
     assert PASSWORD not in kernel.stdout + kernel.stderr
     assert len(live.sweep()) == 10 and everything("us-west-2") == WEST
     assert "DB snapshot monday-west in us-west-2" in capsys.readouterr().out
+    assert "10 from an earlier session" in repr(live.connect())
+    assert live.sweep(session="another") == []
     assert live.sweep(session="another", delete=True) == [] and everything("us-west-2") == WEST
     assert live.sweep(delete=True) == [] == live.sweep()
     assert everything("us-east-1") == everything("us-west-2") == set()
 
 
 def test_what_cannot_be_deleted_is_said(account, monkeypatch, capsys):
-    """close() names what AWS would not let it delete and where to do it, deletes the rest, and can be called again."""
+    """close() names what AWS would not let it delete and where to do it, deletes the rest, and can be tried again."""
     cloud = live.connect(budget=20)
     build_everything()
     rds = cloud.client("rds", "us-west-2")
@@ -334,6 +365,30 @@ def test_what_cannot_be_deleted_is_said(account, monkeypatch, capsys):
     assert "monday-west" in left and "AccessDenied" in left and "https://us-west-2.console.aws.amazon.com/rds" in left
     assert left in capsys.readouterr().out and everything("us-west-2") == {"monday-west"}
     assert cloud.close() == [] and everything("us-west-2") == set()
+
+
+def test_close_waits_and_has_a_deadline(account, monkeypatch, capsys):
+    """close() asks again while AWS says not yet, and after its deadline says what is still there."""
+    cloud = live.connect(budget=5)
+    boto3.client("rds").create_db_instance(**SHOP)
+    rds = cloud.client("rds", "us-east-1")
+    delete, refusals = rds.delete_db_instance, 3
+
+    def not_yet(**which):
+        nonlocal refusals
+        refusals -= 1
+        if refusals >= 0:
+            raise ClientError({"Error": {"Code": "InvalidDBInstanceState", "Message": "creating"}}, "DeleteDBInstance")
+        return delete(**which)
+
+    monkeypatch.setattr(rds, "delete_db_instance", not_yet)
+    monkeypatch.setattr(leftovers, "POLL", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(leftovers, "GIVE_UP", -1)
+        (left,) = cloud.close()
+        assert "DB instance shop-db in us-east-1" in left and "still there" in left and refusals == 2
+    assert cloud.close() == [] and refusals == -1 and everything("us-east-1") == set()
+    assert "Deleting 1, 0 min: DB instance shop-db in us-east-1 (available)" in capsys.readouterr().out
 
 
 def test_the_cli_is_refused_what_it_cannot_be_guarded_for(account):
