@@ -26,7 +26,7 @@ CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 CHECKS = [
     "pip check",
     "python -m tools.build",
-    "timeout 60 jupyter notebook --no-browser --ip 127.0.0.1 2>&1 | grep -m 1 'is running at'",
+    "timeout 20 jupyter notebook --no-browser --ip 127.0.0.1 2>&1 | grep -m 1 'is running at'",
 ]
 
 
