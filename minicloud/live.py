@@ -27,8 +27,9 @@ from botocore.validate import ParamValidator
 from IPython import get_ipython
 from IPython.display import display
 
-from .leftovers import EXPIRES, KINDS, MARK, SESSION, delete_all, left_behind
-from .prices import CREATES, PRICES, RULES, Meter, Refused, described, dollars
+from minicloud import local
+from minicloud.live_leftovers import EXPIRES, KINDS, MARK, SESSION, delete_all, left_behind
+from minicloud.prices import CREATES, PRICES, RULES, Meter, Refused, described, dollars
 
 FORGOTTEN = 24  # hours: the budget must also cover everything being left to run until this time tomorrow
 READS = ("Describe", "List", "Get", "Head", "Download")
@@ -43,7 +44,7 @@ _open = None  # the Live of this process: live mode is one for all of its sessio
 
 
 def refuse_unattended(env):
-    """Refuses live mode where nobody watches the bill (CI) or where the machine is not the reader's own (Binder)."""
+    """Refuse live mode where nobody watches the bill (CI) or where the machine is not the reader's own (Binder)."""
     for name in CI:
         if env.get(name, "").lower() not in ("", "0", "false"):
             raise Refused(f"Live mode does not run in CI ({name} is set). Use connect(): the local cloud is free.")
@@ -52,7 +53,7 @@ def refuse_unattended(env):
 
 
 def who(session):
-    """Returns account number and ARN of a boto3 Session's identity; refuses the root user and bad credentials."""
+    """Return account number and ARN of a boto3 Session's identity; refuse the root user and bad credentials."""
     try:
         identity = session.client("sts").get_caller_identity()
     except (BotoCoreError, ClientError) as error:
@@ -63,14 +64,14 @@ def who(session):
 
 
 def budget_of(value):
-    """Returns the budget in US dollars, None when there is none; refuses what is not a positive number."""
+    """Return the budget in US dollars, None when there is none; refuse what is not a positive number."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e6):
         raise Refused(f'The budget {value!r} is not an amount. Give US dollars as a number: connect("aws", budget=5).')
     return value
 
 
 def own_session(region):
-    """Returns a boto3 Session for live mode's own calls, the one that is not guarded. Region: the reader's, if None."""
+    """Return a boto3 Session for live mode's own calls, the one that is not guarded. Region: the reader's, if None."""
     session = boto3.Session(region_name=region, botocore_session=botocore.session.Session())
     for event, handler in HOOKS.items():
         session.events.unregister(event, handler, unique_id=f"minicloud-{event}")
@@ -107,20 +108,20 @@ class Live:
         os.environ["AWS_DEFAULT_REGION"] = session.region_name
 
     def _left_over(self):
-        """Returns what earlier sessions left; refuses an identity that may not even list what close() has to delete."""
+        """Return what earlier sessions left; refuse an identity that may not even list what close() has to delete."""
         try:
             return left_behind(self.client)
         except (BotoCoreError, ClientError) as error:
             raise Refused(f"Live mode could not list what it may have to delete later: {error}.") from None
 
     def client(self, service, region):
-        """Returns live mode's own, unguarded boto3 client."""
+        """Return live mode's own, unguarded boto3 client."""
         if (service, region) not in self._clients:
             self._clients[service, region] = self.session.client(service, region_name=region)
         return self._clients[service, region]
 
     def judge(self, model, params, region):
-        """Returns the cost (or None) and the target (or None) of a call and tags it in `params`; or refuses it."""
+        """Return the cost (or None) and the target (or None) of a call and tag it in `params`; or refuse it."""
         operation = model.name
         price, rule = self._allowed(model.service_model.service_name, operation, region)
         for name, free in price.get("free_only_at", {}).items():
@@ -137,7 +138,7 @@ class Live:
         return cost, None
 
     def _allowed(self, service, operation, region):
-        """Returns the service's prices and the operation's rule; refuses what is not in prices.yml or has no budget."""
+        """Return the service's prices and the operation's rule; refuse what is not in prices.yml or has no budget."""
         price = PRICES["services"].get(service, {"operations": {}})
         if operation not in price["operations"]:
             raise Refused(
@@ -151,12 +152,12 @@ class Live:
         return price, price["operations"][operation]
 
     def tags(self):
-        """Returns the tags of all that this session creates."""
+        """Return the tags of all that this session creates."""
         until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=FORGOTTEN)
         return {MARK: "minicloud", SESSION: self.id, EXPIRES: until.strftime("%Y-%m-%dT%H:%MZ")}
 
     def _own(self, model, params, region):
-        """Returns the (Region, kind, name) that a call changes; refuses what is there and not live mode's."""
+        """Return the (Region, kind, name) that a call changes; refuse what is there and not live mode's."""
         member = next(name for name in model.input_shape.required_members if name in TARGETS)
         kind, name = TARGETS[member], params.get(member, "")
         if kind in ("db", "snapshot"):
@@ -171,7 +172,7 @@ class Live:
         return region, kind, name
 
     def afford(self, cost, operation):
-        """States the price of a call and takes it into the bill; refuses it when the budget would not cover it."""
+        """State the price of a call and take it into the bill; refuse it when the budget would not cover it."""
         with self._lock:
             before = self.meter.running.get(cost.key, (0, 0))[0]
             hour = self.meter.hour() - before + cost.hour
@@ -189,7 +190,7 @@ class Live:
             return before
 
     def same_account(self, credentials):
-        """Refuses a call that is signed with another account's credentials, or with the root user's."""
+        """Refuse a call that is signed with another account's credentials, or with the root user's."""
         key = credentials.get_frozen_credentials()
         if key.access_key not in self._keys:
             account, _ = who(boto3.Session(key.access_key, key.secret_key, key.token, self.session.region_name))
@@ -198,7 +199,7 @@ class Live:
             self._keys.add(key.access_key)
 
     def close(self):
-        """Deletes all that this session created and waits until it is gone; returns a sentence for each thing left."""
+        """Delete all that this session created and wait until it is gone; return a sentence for each thing left."""
         global _open
         if self is not _open:
             return self._left
@@ -244,7 +245,7 @@ class Live:
     def _repr_html_(self):
         cell = "<tr><th scope='row'>{}</th><td>{}</td></tr>"
         rows = "".join(cell.format(name, html.escape(value)) for name, value in self._rows())
-        return f"<table><caption>Your own AWS account</caption>{rows}</table>"
+        return f"<table class='minicloud'><caption>Your own AWS account</caption>{rows}</table>"
 
 
 def _before_parameter_build(params, model, context, **_):
@@ -268,7 +269,7 @@ def _before_call(request_signer, context, **_):
 
 
 def _after_call(http_response, context, **_):
-    """Corrects the bill by AWS's answer; when none comes (a time-out) the resource may exist and stays in the bill."""
+    """Correct the bill by AWS's answer; when none comes (a time-out) the resource may exist and stays in the bill."""
     if not (_open and len(context.get("minicloud", ())) == 4):
         return
     operation, cost, target, before = context["minicloud"]
@@ -289,14 +290,14 @@ HOOKS = {
 
 
 def _hook(session):
-    """Puts the guard into a botocore Session's (or a client's) events; doing it twice changes nothing."""
+    """Put the guard into a botocore Session's (or a client's) events; doing it twice changes nothing."""
     events = session.meta.events if hasattr(session, "meta") else session
     for event, handler in HOOKS.items():
         events.register(event, handler, unique_id=f"minicloud-{event}")
 
 
 def _refuse_cli(lines):
-    """Returns a cell's lines for IPython; refuses a cell that would change the account through the AWS CLI."""
+    """Return a cell's lines for IPython; refuse a cell that would change the account through the AWS CLI."""
     shell = bool(lines) and lines[0].startswith("%%")
     for line in lines if _open else ():
         command = re.search(r"\baws(?:\s+--\S+(?:[\s=][^-\s]\S*)?)*\s+([a-z0-9-]+)\s+([a-z0-9-]+)", line)
@@ -308,7 +309,7 @@ def _refuse_cli(lines):
 
 
 def _hook_everything():
-    """Puts the guard into every Session and client there is, into every one to come, and into IPython."""
+    """Put the guard into every Session and client there is, into every one to come, and into IPython."""
     for thing in gc.get_objects():
         if issubclass(type(thing), (botocore.session.Session, botocore.client.BaseClient)):
             _hook(thing)
@@ -320,7 +321,7 @@ def _hook_everything():
 
 
 def connect(budget=None, region=None):
-    """Returns the open Live after showing whose account it is and where.
+    """Return the open Live after showing whose account it is and where.
 
     `budget`: US dollars; None looks but creates nothing. `region`: by default the reader's own. Called again, it keeps
     the open session and takes the new budget. Raises Refused, with what to do, for CI, Binder, root or no credentials.
@@ -328,6 +329,8 @@ def connect(budget=None, region=None):
     global _open
     budget = budget_of(budget)
     refuse_unattended(os.environ)
+    if local._cloud and local._cloud.is_running:
+        raise Refused("The local cloud runs in this kernel. Close it first: cloud.close().")
     if _open is None:
         _hook_everything()
         session = own_session(region)
@@ -341,7 +344,7 @@ def connect(budget=None, region=None):
 
 
 def sweep(session=None, delete=False, region=None):
-    """Shows what live sessions left on this account and, with `delete`, deletes it; returns a sentence for what stays.
+    """Show what live sessions left on this account and, with `delete`, delete it; return a sentence for what stays.
 
     `session`: the id in the tag minicloud-session, for one session only. A session that still runs elsewhere is shown
     too: ids and expiry times tell.

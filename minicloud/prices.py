@@ -34,12 +34,12 @@ class Cost:
 
 
 def dollars(amount):
-    """Returns an amount of US dollars as text: cents for sums, more digits for what is less than a dollar."""
+    """Return an amount of US dollars as text: cents for sums, more digits for what is less than a dollar."""
     return f"${amount:.2f}" if amount >= 1 or amount == 0 else f"${amount:.4f}"
 
 
 def priced(table, name, what):
-    """Returns `table[name]`, the price of `name`; refuses a name that has none."""
+    """Return `table[name]`, the price of `name`; refuse a name that has none."""
     if name not in table:
         raise Refused(
             f"There is no price for the {what} {name!r}, so it is refused. Use one of {', '.join(table)}, "
@@ -49,7 +49,7 @@ def priced(table, name, what):
 
 
 def described(client, region, identifier, kind):
-    """Returns AWS's description of the DB instance or snapshot with this identifier or ARN; or AWS's error."""
+    """Return AWS's description of the DB instance or snapshot with this identifier or ARN; or AWS's error."""
     if identifier.startswith("arn:"):
         region, identifier = identifier.split(":")[3], identifier.split(":", 6)[6]
     rds = client("rds", region)
@@ -60,7 +60,7 @@ def described(client, region, identifier, kind):
 
 
 def source_of(client, region, operation, params):
-    """Returns the description of what a DB instance is made from, which fills what the request leaves out."""
+    """Return the description of what a DB instance is made from, which fills what the request leaves out."""
     if operation in ("ModifyDBInstance", "StartDBInstance"):
         return described(client, region, params["DBInstanceIdentifier"], "db")
     if operation == "CreateDBInstance":
@@ -80,7 +80,7 @@ def source_of(client, region, operation, params):
 
 
 def db_instance(price, client, region, operation, params):
-    """Returns the cost of a DB instance as `operation` leaves it: class, storage and address, doubled by Multi-AZ."""
+    """Return the cost of a DB instance as `operation` leaves it: class, storage and address, doubled by Multi-AZ."""
     want = {**source_of(client, region, operation, params), **params}
     names = ("NewDBInstanceIdentifier", "TargetDBInstanceIdentifier", "DBInstanceIdentifier")
     name = next(want[member] for member in names if member in want)
@@ -108,7 +108,7 @@ def db_instance(price, client, region, operation, params):
 
 
 def db_snapshot(price, client, region, operation, params):
-    """Returns the cost of a DB snapshot: its whole size at the backup price, and the transfer from another Region."""
+    """Return the cost of a DB snapshot: its whole size at the backup price, and the transfer from another Region."""
     if "SourceDBSnapshotIdentifier" in params:
         name = params["TargetDBSnapshotIdentifier"]
         source = described(client, region, params["SourceDBSnapshotIdentifier"], "snapshot")
@@ -122,18 +122,18 @@ def db_snapshot(price, client, region, operation, params):
 
 
 def final_db_snapshot(price, client, region, operation, params):
-    """Returns the cost of the final snapshot that a deletion asks for, None without one."""
+    """Return the cost of the final snapshot that a deletion asks for, None without one."""
     if params.get("FinalDBSnapshotIdentifier"):
         return db_snapshot(price, client, region, operation, params)
     return None
 
 
 def free(price, client, region, operation, params):
-    """Returns None: the operation costs nothing by itself."""
+    """Return None: the operation costs nothing by itself."""
 
 
 def secret(price, client, region, operation, params):
-    """Returns the cost of a secret, whose value is never looked at."""
+    """Return the cost of a secret, whose value is never looked at."""
     return Cost((region, "secret", params["Name"]), price["secret_month"] / PRICES["hours_per_month"], "one secret")
 
 
@@ -159,9 +159,9 @@ class Meter:
         return hour * max((time.time() - since) / 3600, 1 / 6)  # RDS bills ten minutes at least
 
     def hour(self):
-        """Returns the dollars per hour of all that runs now."""
+        """Return the dollars per hour of all that runs now."""
         return sum(hour for hour, _ in self.running.values())
 
     def total(self):
-        """Returns the dollars spent until now."""
+        """Return the dollars spent until now."""
         return self.ended + sum(self._so_far(*run) for run in self.running.values())

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import types
 
 import boto3
 import botocore
@@ -14,7 +15,8 @@ import pytest
 import requests
 from botocore.exceptions import ClientError, ParamValidationError
 
-from minicloud import leftovers, live
+from minicloud import live, local
+from minicloud import live_leftovers as leftovers
 from minicloud.prices import CREATES, PRICES, RULES, Refused
 
 PASSWORD = "never-shown-8261"
@@ -186,6 +188,10 @@ def test_it_is_one_session_in_one_region(account):
     """connect() again keeps the session, refuses to change its Region, and that Region is the default until close()."""
     with pytest.raises(Refused, match="no prices for the Region eu-west-1"):
         live.connect(region="eu-west-1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "_cloud", types.SimpleNamespace(is_running=True))
+        with pytest.raises(Refused, match="The local cloud runs"):
+            live.connect()
     cloud = live.connect(region="us-west-2")
     assert live.connect(budget=3, region="us-west-2") is cloud and cloud.budget == 3
     with pytest.raises(Refused, match="open in us-west-2"):

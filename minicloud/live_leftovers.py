@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from .prices import PRICES
+from minicloud.prices import PRICES
 
 MARK, SESSION, EXPIRES = "created-by", "minicloud-session", "minicloud-expires"  # the tags
 KINDS = {  # in the order of deletion: (service, AWS's name for it, page of the console)
@@ -35,7 +35,7 @@ class Left:
 
 
 def _listed(client, region):
-    """Yields (kind, name, tags as AWS lists them, description) of everything in a Region that could be live mode's."""
+    """Yield (kind, name, tags as AWS lists them, description) of everything in a Region that could be live mode's."""
     rds = client("rds", region)
 
     def pages(operation, key, **params):
@@ -60,7 +60,7 @@ def _listed(client, region):
 
 
 def left_behind(client, session=None):
-    """Returns the `Left` of one session (None: of all) in the order of deletion."""
+    """Return the `Left` of one session (None: of all) in the order of deletion."""
     found = []
     for region in PRICES["regions"]:
         for kind, name, tags, about in _listed(client, region):
@@ -74,7 +74,7 @@ def left_behind(client, session=None):
 
 
 def delete(client, left):
-    """Asks AWS to delete one thing; returns None, or why that will never work as a sentence."""
+    """Ask AWS to delete one thing; return None, or why that will never work as a sentence."""
     aws = client(KINDS[left.kind][0], left.region)
     try:
         if left.kind == "db":
@@ -104,7 +104,7 @@ def _console(left):
 
 
 def delete_all(client, session=None):
-    """Deletes what sessions left until nothing of it is there; returns a sentence for each thing that stays."""
+    """Delete what sessions left until nothing of it is there; return a sentence for each thing that stays."""
     stuck, said, wait, began = {}, None, 0, time.monotonic()
     while True:
         try:
