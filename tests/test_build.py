@@ -1,5 +1,6 @@
 """The build: what it executes again, what makes it fail, and what it leaves behind."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -50,8 +51,9 @@ def notebook(path, *cells):
 
 
 def build(book):
-    """Build the book as `make book` does; return the finished process."""
-    return subprocess.run([sys.executable, "-m", "tools.build", book], cwd=ROOT, check=False, capture_output=True, text=True)
+    """Build the book as `make book` does, with temporary files of its own; return the finished process."""
+    return subprocess.run([sys.executable, "-m", "tools.build", book], cwd=ROOT, check=False, capture_output=True, text=True,
+                          env=os.environ | {"TMPDIR": str(book)})
 
 
 def states(done):
@@ -139,3 +141,10 @@ def test_without_root_one_sentence_names_what_to_install(monkeypatch):
     command = "sudo apt-get install --no-install-recommends mariadb-server-core mariadb-backup mariadb-client-core chromium"
     assert command in str(stop.value)
     assert str(stop.value).count(". ") == 0 and str(stop.value).endswith(".")
+
+
+def test_what_notebooks_leave_behind_fails_the_build(book):
+    """A run directory that outlives the kernel that made it fails the build, which names it."""
+    notebook(book / "two.ipynb", "from minicloud import rundir\nrundir.create()")
+    done = build(book)
+    assert done.returncode == 1 and "left something behind:\nrun directory" in done.stderr, done.stdout + done.stderr

@@ -43,11 +43,12 @@ def build(root: Path) -> None:
     logs = root / "_build" / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     _prune(cache_path(root))
+    before = _leftovers()
     failures = execute(_notebooks(root), cache_path(root), logs, _timeout(root), _report(root))
     if failures:
         raise BuildError("\n".join(_describe(failure, root) for failure in failures))
     _render(root)
-    _check_nothing_left()
+    _check_nothing_left(before)
     print("The book is in _build/html/index.html")
 
 
@@ -120,16 +121,21 @@ def _complaints(log: str) -> str:
     return "\n".join([line for line in lines if re.search(r"\b(WARNING|ERROR|CRITICAL):", line)] or lines[-20:])
 
 
-def _check_nothing_left() -> None:
-    """Raise BuildError if an engine, a run directory or shared memory outlives the kernels by more than 10 seconds."""
-    command, deadline = [sys.executable, "-m", "minicloud", "check"], time.monotonic() + 10
-    while True:
-        check = subprocess.run(command, check=False, capture_output=True, text=True)
-        if check.returncode == 0:
-            return
+def _check_nothing_left(before: set[str]) -> None:
+    """Raise BuildError if an engine, a run directory or shared memory outlives its kernel by more than 10 seconds."""
+    deadline = time.monotonic() + 10
+    while left := _leftovers() - before:
         if time.monotonic() > deadline:
-            raise BuildError(f"The notebooks left something behind:\n{check.stdout}{check.stderr}")
+            raise BuildError("The notebooks left something behind:\n" + "\n".join(sorted(left)))
         time.sleep(0.5)
+
+
+def _leftovers() -> set[str]:
+    """Return what `python -m minicloud check` finds on this machine: one line for each thing without an owner."""
+    check = subprocess.run([sys.executable, "-m", "minicloud", "check"], check=False, capture_output=True, text=True)
+    if check.returncode != 0 and not check.stdout:
+        raise BuildError(f"`python -m minicloud check` failed:\n{check.stderr}")
+    return set(check.stdout.splitlines()) if check.returncode != 0 else set()
 
 
 if __name__ == "__main__":
