@@ -66,13 +66,14 @@ class Endpoints:
 class _Pipe(asyncio.Protocol):
     """One direction's source: what it receives goes to its peer; a slow peer pauses it."""
 
-    def __init__(self, listener: "_Listener"):
+    def __init__(self, listener: "_Listener", peer: asyncio.Transport | None = None):
         self.listener = listener
-        self.peer: asyncio.Transport | None = None
+        self.peer = peer  # set from the start towards the client: a MySQL server is the first to speak
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport):
         self.transport = transport
+        self.listener.pipes.add(self)
         sock = transport.get_extra_info("socket")
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -86,10 +87,11 @@ class _Pipe(asyncio.Protocol):
         return True  # the other direction may still be talking
 
     def pause_writing(self):
-        self.peer.pause_reading()
+        if self.peer:
+            self.peer.pause_reading()
 
     def resume_writing(self):
-        if not self.listener.is_cut:
+        if self.peer and not self.listener.is_cut:
             self.peer.resume_reading()
 
     def connection_lost(self, _):
@@ -104,7 +106,6 @@ class _Client(_Pipe):
     def connection_made(self, transport):
         super().connection_made(transport)
         self.early = bytearray()  # what the client said before the target answered
-        self.listener.pipes.add(self)
         asyncio.ensure_future(self._dial())
 
     def data_received(self, data):
@@ -115,14 +116,14 @@ class _Client(_Pipe):
             self.transport.pause_reading()
 
     async def _dial(self):
-        while self.listener.is_cut:
+        while self.listener.is_cut and not self.transport.is_closing():
             await asyncio.sleep(0.02)
         target = self.listener.target
         try:
             if target is None:
                 raise ConnectionRefusedError
-            upstream, pipe = await asyncio.get_running_loop().create_unix_connection(
-                lambda: _Pipe(self.listener), target)
+            upstream, _ = await asyncio.get_running_loop().create_unix_connection(
+                lambda: _Pipe(self.listener, self.transport), target)
         except OSError:
             self.transport.abort()  # a reset, the nearest to a refusal that an accepted connection can get
             return
@@ -130,8 +131,7 @@ class _Client(_Pipe):
             upstream.abort()
             self.transport.abort()
             return
-        pipe.peer, self.peer = self.transport, upstream
-        self.listener.pipes.add(pipe)
+        self.peer = upstream
         if self.early:
             upstream.write(bytes(self.early))
             self.transport.resume_reading()

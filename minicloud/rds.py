@@ -447,8 +447,11 @@ class Responses(RDSResponse):
         replica.multi_az, replica.backup_retention_period, replica.deletion_protection = False, 0, False
         replica.availability_zone = self.params.get("AvailabilityZone") or f"{self.region}a"
         if source.region == self.region:
+            group = self.params.get("DBParameterGroupName")
+            replica.db_parameter_group_name = group or source.db_parameter_group_name
             replica.source_db_instance_identifier = source.db_instance_identifier
         else:
+            replica.db_parameter_group_name = self.params.get("DBParameterGroupName")  # groups are a Region's own
             replica.source_db_instance_identifier = source.db_instance_arn
 
     def promote_read_replica(self) -> ActionResult:
