@@ -4,12 +4,11 @@ MariaDB speaks for MySQL here, as the book says. One difference from PostgreSQL 
 transaction with the whole second its COMMIT began in, so a point-in-time restore is exact to the second, as on RDS.
 """
 
-import contextlib
 import datetime
 import functools
 import math
-import os
 import re
+import shutil
 import struct
 import threading
 import time
@@ -23,7 +22,7 @@ from pymysql.converters import escape_string
 
 from minicloud import platforms
 from minicloud.engine import EngineFailed, EngineUnavailable, Link, Server
-from minicloud.supervisor import ProgramFailed, tail
+from minicloud.supervisor import tail
 
 PROGRAMS = ("mariadbd", "mariadb-install-db", "mariadb-backup")
 
@@ -48,6 +47,7 @@ SETTINGS = {
     "log_bin": "binlog",
     "log_slave_updates": "ON",
     "log_warnings": "1",
+    "max_binlog_size": "16M",
     "max_connections": "100",
     "performance_schema": "OFF",
     "relay_log": "relay",
@@ -64,14 +64,17 @@ SETTINGS = {
     "table_open_cache": "400",
 }
 
-# Settings that the cloud itself needs: not the reader's to modify.
-RESERVED = {"basedir", "bind_address", "datadir", "default_time_zone", "gtid_domain_id", "gtid_strict_mode", "init_file",
-            "innodb_data_home_dir", "innodb_log_group_home_dir", "innodb_use_native_aio", "lc_messages_dir", "log_bin",
-            "log_bin_index", "log_error", "log_slave_updates", "master_info_file", "pid_file", "plugin_dir", "port",
-            "read_only", "relay_log", "relay_log_index", "relay_log_info_file", "replicate_same_server_id",
+# A follower does not wait for the disk at each transaction: it replays them one by one, and would fall behind a primary
+# that commits them in groups. Killed, it still loses nothing (the operating system has it); promoted, it waits again.
+FOLLOWER = {"innodb_flush_log_at_trx_commit": "2", "sync_binlog": "0"}
+
+# Settings that the cloud itself needs, besides those of places in the file system: not the reader's to modify.
+RESERVED = {"binlog_checksum", "bind_address", "encrypt_binlog", "gtid_domain_id", "gtid_strict_mode",
+            "innodb_use_native_aio", "log_bin", "log_error", "log_slave_updates", "port", "read_only", "relay_log",
             "rpl_semi_sync_master_enabled", "rpl_semi_sync_master_timeout", "rpl_semi_sync_master_wait_no_slave",
-            "rpl_semi_sync_master_wait_point", "rpl_semi_sync_slave_enabled", "secure_timestamp", "server_id",
-            "skip_grant_tables", "skip_name_resolve", "skip_networking", "slave_net_timeout", "socket", "tmpdir"}
+            "rpl_semi_sync_master_wait_point", "rpl_semi_sync_slave_enabled", "secure_file_priv", "secure_timestamp",
+            "server_id", "skip_name_resolve", "skip_networking", "slave_net_timeout", "socket"}
+PLACES = ("dir", "directory", "_file", "_path", "_index")
 
 # What RDS for MariaDB grants its master user, as of 2026-11-24: no SUPER, no FILE.
 # https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.MasterAccounts.html
@@ -155,7 +158,8 @@ class MariaDB(Server):
         try:
             self.supervisor.run([programs()["mariadb-install-db"], f"--defaults-file={self.node / 'my.cnf'}",
                                  f"--datadir={part}", "--auth-root-authentication-method=normal", "--skip-test-db",
-                                 "--skip-name-resolve", "--skip-log-bin", f"--extra-file={accounts}"], log=self.log)
+                                 "--skip-name-resolve", "--skip-log-bin", "--debug-no-sync", f"--extra-file={accounts}"],
+                                log=self.log)
         finally:
             accounts.unlink()
         part.rename(template)
@@ -185,7 +189,8 @@ class MariaDB(Server):
     def _ask(self, query: str, *args) -> dict:
         """Return the first row of the answer, or an empty dictionary."""
         try:
-            with self.connect(cursorclass=pymysql.cursors.DictCursor) as connection, connection.cursor() as cursor:
+            with self.connect(cursorclass=pymysql.cursors.DictCursor, read_timeout=10) as connection:
+                cursor = connection.cursor()
                 cursor.execute(query, args or None)
                 return cursor.fetchone() or {}
         except pymysql.OperationalError as error:
@@ -264,7 +269,8 @@ class MariaDB(Server):
         self.supervisor.run(["cp", "-a", directory, self.data], log=self.log)
 
     def follow(self, link: Link, *, synchronous: bool) -> None:
-        self._write_settings("role", {"read_only": "ON", "rpl_semi_sync_slave_enabled": "ON" if synchronous else "OFF"})
+        self._write_settings("role", {"read_only": "ON", "rpl_semi_sync_slave_enabled": "ON" if synchronous else "OFF"}
+                             | FOLLOWER)
         before = self._on_start.read_text() if self._on_start.exists() else ""
         _write(self._on_start, before + (
             "STOP SLAVE\n"
@@ -296,6 +302,7 @@ class MariaDB(Server):
                 raise EngineFailed(f"The standby did not apply the log it had received within 60 s. {tail(self.log)}")
             time.sleep(0.005)
         self._tell("STOP SLAVE", "RESET SLAVE ALL", "SET GLOBAL rpl_semi_sync_slave_enabled = OFF",
+                   *(f"SET GLOBAL {name} = {_literal((SETTINGS | self._parameters)[name])}" for name in FOLLOWER),
                    "SET GLOBAL read_only = OFF")
         (self._settings / "role.cnf").unlink()
 
@@ -316,23 +323,18 @@ class MariaDB(Server):
     # Backup and restore
 
     def ship_log(self) -> datetime.datetime:
-        """As promised by Server. The archive holds a directory for each primary there has been, in their order."""
-        now = datetime.datetime.now(datetime.UTC)
-        logged = self.position()
-        if logged == self._shipped:
-            return now
-        self._tell("FLUSH BINARY LOGS")
-        with self.connect() as connection, connection.cursor() as cursor:
-            cursor.execute("SHOW BINARY LOGS")
-            closed = [row[0] for row in cursor.fetchall()][:-1]
-        place = self._archive_place()
-        for name in closed:
-            with contextlib.suppress(FileExistsError):
-                os.link(self.data / name, place / name)  # a closed log does not change any more
-        self._shipped = logged
-        return now
+        """As promised by Server. The archive holds a directory for each primary there has been, in their order.
 
-    _shipped: ClassVar[int] = 0
+        The binary logs only ever grow, so what they grew by is appended to their copies. The server is not asked:
+        FLUSH BINARY LOGS waits behind a commit that waits for a lost standby.
+        """
+        now = datetime.datetime.now(datetime.UTC)
+        place = self._archive_place()
+        for log in _binary_logs(self.data):
+            with open(place / log.name, "ab") as copy, open(log, "rb") as source:
+                source.seek(copy.tell())
+                shutil.copyfileobj(source, copy)
+        return now
 
     def _archive_place(self) -> Path:
         places = sorted(self.archive_to.iterdir())
@@ -393,43 +395,68 @@ class MariaDB(Server):
         return last
 
 
-# The binary log's format: https://mariadb.com/kb/en/replication-protocol/ (event header; GTID_EVENT: number, domain)
+# The binary log's format: https://mariadb.com/kb/en/replication-protocol/ (event header; GTID_EVENT: number, domain, flags)
 
 _MAGIC = b"\xfebin"
 _HEADER = struct.Struct("<IBIIIH")  # second, kind, server id, size, next position, flags
-_STOP, _ROTATE, _FORMAT, _CHECKPOINT, _GTID, _GTID_LIST, _ENCRYPTION = 3, 4, 15, 161, 162, 163, 164
-_HOUSEKEEPING = {_STOP, _ROTATE, _FORMAT, _CHECKPOINT, _GTID_LIST, _ENCRYPTION}
+_GTID_BODY = struct.Struct("<QIB")  # number, domain, flags
+_QUERY, _FORMAT, _XID, _XA_PREPARE, _GTID = 2, 15, 16, 38, 162
+_BETWEEN = {3, 4, _FORMAT, 161, _GTID, 163, 164}  # stop, rotate, binlog checkpoint, GTID list, start encryption
+_STANDALONE = 1  # the GTID's flag of a statement, such as DDL, that is a transaction by itself
 
 
 class _Transaction(NamedTuple):
-    number: int  # the GTID's sequence number: each server's replication domain is 0
-    second: int  # Unix time in which its COMMIT (or its single statement) began
+    number: int  # the GTID's sequence number; all servers are in replication domain 0
+    second: int  # Unix time in which its COMMIT, or the statement that was one, began
     events: bytes
     preamble: bytes  # what a log of such events begins with
 
 
 def _transactions(log: Path) -> Iterator[_Transaction]:
-    """Yield the transactions of a binary log. The tail that a crash left unfinished is not one."""
-    content, at, begin, head = log.read_bytes(), len(_MAGIC), None, None
-    preamble = b""
-    while at + _HEADER.size <= len(content):
-        second, kind, _, size, _, _ = _HEADER.unpack_from(content, at)
-        if begin is not None and (kind == _GTID or kind in _HOUSEKEEPING):
-            yield _Transaction(*head, content[begin:at], preamble)
-            begin = None
+    """Yield the whole transactions of a binary log; the last one may still be incomplete."""
+    content, at, begin, last, preamble = log.read_bytes(), len(_MAGIC), None, None, b""
+    while at < len(content):
+        kind, size = _event(content, at)
+        if kind in _BETWEEN:
+            if begin and _ends(content, begin, last):
+                yield _transaction(content[begin:at], preamble)
+            begin = at if kind == _GTID else None
         if kind == _FORMAT:
             preamble = _MAGIC + content[at:at + size]
-        elif kind == _GTID:
-            begin, head = at, (struct.unpack_from("<Q", content, at + _HEADER.size)[0], second)
-        at += size
-    if begin is not None and at == len(content):
-        yield _Transaction(*head, content[begin:at], preamble)
+        last, at = at, at + size
+    if begin and at == len(content) and _ends(content, begin, last):
+        yield _transaction(content[begin:], preamble)
+
+
+def _event(content: bytes, at: int) -> tuple[int, int]:
+    """Return the kind and size of the event at a position; a size beyond the end for a header that is cut off."""
+    if at + _HEADER.size > len(content):
+        return 0, _HEADER.size
+    return _HEADER.unpack_from(content, at)[1], _HEADER.unpack_from(content, at)[3]
+
+
+def _ends(content: bytes, begin: int, last: int) -> bool:
+    """Say whether the event at `last` ends the transaction that begins at `begin`: a commit, or its one statement."""
+    kind, size = _event(content, last)
+    if kind == _QUERY:
+        alone = _GTID_BODY.unpack_from(content, begin + _HEADER.size)[2] & _STANDALONE
+        return bool(alone) or content[last:last + size - 4].endswith((b"COMMIT", b"ROLLBACK"))  # 4: the checksum
+    return kind in (_XID, _XA_PREPARE)
+
+
+def _transaction(events: bytes, preamble: bytes) -> _Transaction:
+    return _Transaction(_GTID_BODY.unpack_from(events, _HEADER.size)[0], _HEADER.unpack_from(events)[0], events, preamble)
+
+
+def _binary_logs(directory: Path) -> list[Path]:
+    """Return a server's binary logs, or their copies, in order."""
+    return sorted(directory.glob("binlog.[0-9]*"))
 
 
 def _history(archive: Path) -> Iterator[_Transaction]:
     """Yield the archive's transactions in order. A newer primary's log is the history from its first transaction on:
     what an older primary logged beyond that was never on the standby, and nobody was told that it was committed."""
-    places = [sorted(place.iterdir()) for place in sorted(archive.iterdir())]
+    places = [_binary_logs(place) for place in sorted(archive.iterdir())]
     begins = [next((t.number for log in logs for t in _transactions(log)), math.inf) for logs in places]
     for rank, logs in enumerate(places, 1):
         end = min(begins[rank:], default=math.inf)
@@ -460,7 +487,8 @@ def _parameter(name, value, about, kind, static, low, high, choices, settable) -
         data_type, allowed = ("list" if kind in ("SET", "FLAGSET") else "string"), choices
     return {"ParameterName": name, "ParameterValue": value, "Description": about, "Source": "engine-default",
             "ApplyType": "static" if static else "dynamic", "DataType": data_type,
-            "IsModifiable": bool(settable) and name not in RESERVED, "AllowedValues": allowed}
+            "IsModifiable": bool(settable) and name not in RESERVED and not name.endswith(PLACES),
+            "AllowedValues": allowed}
 
 
 def _literal(value: str) -> str:
