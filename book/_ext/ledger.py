@@ -47,7 +47,10 @@ class Cell(NamedTuple):
 
 def claim_calls(code):
     """Return the ids of the `claim()` calls in one cell's code, IPython's magics allowed; None for a computed id."""
-    tree = ast.parse(TransformerManager().transform_cell(code))
+    try:
+        tree = ast.parse(TransformerManager().transform_cell(code))
+    except SyntaxError:
+        return []  # the cell claims nothing: running it fails the build
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and _name(node.func) == "claim"]
     arguments = [[*call.args, *(k.value for k in call.keywords if k.arg == "id"), None][0] for call in calls]
     return [argument.value if isinstance(argument, ast.Constant) else None for argument in arguments]
