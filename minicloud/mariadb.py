@@ -4,6 +4,7 @@ MariaDB speaks for MySQL here, as the book says. One difference from PostgreSQL 
 transaction with the whole second its COMMIT began in, so a point-in-time restore is exact to the second, as on RDS.
 """
 
+import contextlib
 import datetime
 import functools
 import math
@@ -15,7 +16,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import pymysql
 from pymysql.converters import escape_string
@@ -27,8 +28,8 @@ from minicloud.supervisor import tail
 PROGRAMS = ("mariadbd", "mariadb-install-db", "mariadb-backup")
 
 # Small on purpose: Binder gives 2 GB of memory to everything together. A lost link is noticed within three seconds. The
-# semi-synchronous timeout is the largest there is: a primary that went on without its standby would break Multi-AZ's
-# promise. `secure_timestamp` keeps clients from back-dating their transactions, which would spoil a restore in time.
+# semi-synchronous timeout never comes: a primary that went on without its standby would break Multi-AZ's promise.
+# `secure_timestamp` keeps clients from back-dating their transactions, which would spoil a restore to a point in time.
 SETTINGS = {
     "aria_log_file_size": "8M",
     "aria_pagecache_buffer_size": "1M",
@@ -70,15 +71,16 @@ FOLLOWER = {"innodb_flush_log_at_trx_commit": "2", "sync_binlog": "0"}
 
 # Settings that the cloud itself needs, besides those of places in the file system: not the reader's to modify.
 RESERVED = {"binlog_checksum", "bind_address", "encrypt_binlog", "gtid_domain_id", "gtid_strict_mode",
-            "innodb_use_native_aio", "log_bin", "log_error", "log_slave_updates", "port", "read_only", "relay_log",
-            "rpl_semi_sync_master_enabled", "rpl_semi_sync_master_timeout", "rpl_semi_sync_master_wait_no_slave",
-            "rpl_semi_sync_master_wait_point", "rpl_semi_sync_slave_enabled", "secure_file_priv", "secure_timestamp",
-            "server_id", "skip_name_resolve", "skip_networking", "slave_net_timeout", "socket"}
-PLACES = ("dir", "directory", "_file", "_path", "_index")
+            "innodb_use_native_aio", "log_bin", "log_bin_index", "log_error", "log_slave_updates", "port", "read_only",
+            "relay_log", "relay_log_index", "rpl_semi_sync_master_enabled", "rpl_semi_sync_master_timeout",
+            "rpl_semi_sync_master_wait_no_slave", "rpl_semi_sync_master_wait_point", "rpl_semi_sync_slave_enabled",
+            "secure_file_priv", "secure_timestamp", "server_id", "skip_name_resolve", "skip_networking",
+            "slave_net_timeout", "socket"}
+PLACES = ("dir", "directory", "_file", "_path")
 
 # What RDS for MariaDB grants its master user, as of 2026-11-24: no SUPER, no FILE.
 # https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.MasterAccounts.html
-# SLAVE MONITOR was part of REPLICATION CLIENT until MariaDB 10.5 split it off; without it SHOW REPLICA STATUS is refused.
+# SLAVE MONITOR is what MariaDB 10.5 split off REPLICATION CLIENT: without it SHOW REPLICA STATUS is refused.
 MASTER_PRIVILEGES = (
     "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, RELOAD, PROCESS, REFERENCES, INDEX, ALTER, SHOW DATABASES, "
     "CREATE TEMPORARY TABLES, LOCK TABLES, EXECUTE, REPLICATION CLIENT, SLAVE MONITOR, CREATE VIEW, SHOW VIEW, "
@@ -93,9 +95,9 @@ def programs() -> dict[str, Path]:
     found = {name: platforms.find_program(name, also=("/opt/homebrew/opt/mariadb*/bin",)) for name in PROGRAMS}
     missing = [name for name, path in found.items() if path is None]
     if missing:
-        raise EngineUnavailable(f"MariaDB is not here: looked for {', '.join(missing)} on PATH and in /usr/sbin. Install "
-                                "it with `apt-get install mariadb-server-core mariadb-backup mariadb-client-core` "
-                                "(macOS: `brew install mariadb`).")
+        raise EngineUnavailable(f"MariaDB is not here: looked for {', '.join(missing)} on PATH and in /usr/sbin. Run "
+                                "`apt-get install mariadb-server-core mariadb-backup mariadb-client-core` "
+                                "(on macOS `brew install mariadb`).")
     return found
 
 
@@ -118,11 +120,13 @@ class MariaDB(Server):
 
     @property
     def _settings(self) -> Path:
-        """The directory of the configuration's parts: the base, the parameter group's values, the replication role."""
+        """The directory of the settings' parts, read in this order: base, parameters (the group's), role, waits."""
         return self.node / "conf.d"
 
     def __post_init__(self):
         super().__post_init__()
+        self._parameters: dict[str, str] = {}
+        self._dropped: set[str] = set()
         for path in (self._settings, self.node / "tmp"):
             if not path.exists():
                 path.mkdir(mode=0o700)
@@ -130,11 +134,10 @@ class MariaDB(Server):
         own = {"datadir": self.data, "socket": self.socket, "tmpdir": self.node / "tmp", "pid_file": self.node / "pid",
                "server_id": zlib.crc32(str(self.node).encode()) % (2**32 - 1) + 1}
         self._write_settings("base", SETTINGS | own)
-        _write(self.node / "my.cnf", f"[client]\nuser={self.ADMIN}\npassword={self.secret}\nsocket={self.socket}\n"
-                                     f"!includedir {self._settings}\n")
+        _write(self.node / "my.cnf", f'[client]\nuser = {self.ADMIN}\npassword = "{_escaped(self.secret)}"\n'
+                                     f"socket = {self.socket}\n!includedir {self._settings}\n")
 
     def _write_settings(self, part: str, values: dict) -> None:
-        # Files of the directory are read in the order of their names: base, parameters, role.
         quoted = [f'{name} = "{_escaped(str(value))}"\n' for name, value in sorted(values.items())]
         _write(self._settings / f"{part}.cnf", "[mariadbd]\n" + "".join(quoted))
 
@@ -155,11 +158,11 @@ class MariaDB(Server):
             "DELETE FROM mysql.global_priv WHERE User IN ('', 'root');\n"
             "DELETE FROM mysql.proxies_priv;\n"))
         part = template.with_name(template.name + ".new")
+        shutil.rmtree(part, ignore_errors=True)
         try:
             self.supervisor.run([programs()["mariadb-install-db"], f"--defaults-file={self.node / 'my.cnf'}",
-                                 f"--datadir={part}", "--auth-root-authentication-method=normal", "--skip-test-db",
-                                 "--skip-name-resolve", "--skip-log-bin", "--debug-no-sync", f"--extra-file={accounts}"],
-                                log=self.log)
+                                 f"--datadir={part}", f"--extra-file={accounts}", "--skip-test-db", "--skip-log-bin",
+                                 "--auth-root-authentication-method=normal", "--debug-no-sync"], log=self.log)
         finally:
             accounts.unlink()
         part.rename(template)
@@ -172,9 +175,9 @@ class MariaDB(Server):
         if self._on_start.exists():
             try:
                 self._tell(*self._on_start.read_text().splitlines())
-            except pymysql.MySQLError as error:
+            except EngineFailed:
                 self.kill()
-                raise EngineFailed(f"MariaDB did not take up replication: {error} {tail(self.log)}") from error
+                raise
             self._on_start.unlink()
 
     @property
@@ -186,18 +189,22 @@ class MariaDB(Server):
         return pymysql.connect(unix_socket=str(self.socket), user=self.ADMIN, password=self.secret, database=database,
                                autocommit=True, connect_timeout=5, **options)
 
+    @contextlib.contextmanager
+    def _cursor(self, **options):
+        try:
+            with self.connect(**options) as connection, connection.cursor() as cursor:
+                yield cursor
+        except pymysql.MySQLError as error:
+            raise EngineFailed(f"MariaDB said {error}. {tail(self.log)}") from error
+
     def _ask(self, query: str, *args) -> dict:
         """Return the first row of the answer, or an empty dictionary."""
-        try:
-            with self.connect(cursorclass=pymysql.cursors.DictCursor, read_timeout=10) as connection:
-                cursor = connection.cursor()
-                cursor.execute(query, args or None)
-                return cursor.fetchone() or {}
-        except pymysql.OperationalError as error:
-            raise EngineFailed(f"MariaDB did not answer: {error} {tail(self.log)}") from error
+        with self._cursor(cursorclass=pymysql.cursors.DictCursor, read_timeout=10) as cursor:
+            cursor.execute(query, args or None)
+            return cursor.fetchone() or {}
 
     def _tell(self, *statements: str) -> None:
-        with self.connect() as connection, connection.cursor() as cursor:
+        with self._cursor() as cursor:
             for statement in statements:
                 cursor.execute(statement)
 
@@ -227,10 +234,11 @@ class MariaDB(Server):
         return self._ask("SELECT PASSWORD(%s) AS hash", password)["hash"]
 
     def parameters(self) -> list[dict]:
-        with self.connect() as connection, connection.cursor() as cursor:
-            cursor.execute("SELECT LOWER(VARIABLE_NAME), GLOBAL_VALUE, VARIABLE_COMMENT, VARIABLE_TYPE, READ_ONLY = 'YES', "
-                           "NUMERIC_MIN_VALUE, NUMERIC_MAX_VALUE, ENUM_VALUE_LIST, COMMAND_LINE_ARGUMENT IS NOT NULL "
-                           "FROM information_schema.SYSTEM_VARIABLES WHERE VARIABLE_SCOPE <> 'SESSION ONLY' ORDER BY 1")
+        with self._cursor() as cursor:
+            cursor.execute("SELECT LOWER(VARIABLE_NAME), GLOBAL_VALUE, VARIABLE_COMMENT, VARIABLE_TYPE, "
+                           "READ_ONLY = 'YES', NUMERIC_MIN_VALUE, NUMERIC_MAX_VALUE, ENUM_VALUE_LIST, "
+                           "COMMAND_LINE_ARGUMENT IS NOT NULL FROM information_schema.SYSTEM_VARIABLES "
+                           "WHERE VARIABLE_SCOPE <> 'SESSION ONLY' ORDER BY 1")
             return [_parameter(*row) for row in cursor.fetchall()]
 
     def write_parameters(self, values: dict[str, str]) -> None:
@@ -238,9 +246,6 @@ class MariaDB(Server):
         self._dropped -= values.keys()
         self._parameters = dict(values)
         self._write_settings("parameters", values)
-
-    _parameters: ClassVar[dict[str, str]] = {}
-    _dropped: ClassVar[set[str]] = set()
 
     def reload(self) -> None:
         """As promised by Server. MariaDB does not read its files again, so each value is set in the running server."""
@@ -261,9 +266,9 @@ class MariaDB(Server):
 
     def use_copy(self, directory: Path) -> None:
         self._copy(directory)
-        position = _position(directory)
         # The copy goes on from the source's position: in what it logs itself, and in what it asks for.
-        _write(self._on_start, f"SET GLOBAL gtid_binlog_state = '{position}'\nSET GLOBAL gtid_slave_pos = '{position}'\n")
+        _write(self._on_start, "".join(f"SET GLOBAL {name} = '{_position(directory)}'\n"
+                                       for name in ("gtid_binlog_state", "gtid_slave_pos")))
 
     def _copy(self, directory: Path) -> None:
         self.supervisor.run(["cp", "-a", directory, self.data], log=self.log)
@@ -282,7 +287,7 @@ class MariaDB(Server):
     def wait_for(self, standby: str | None) -> None:
         # Every semi-synchronous follower can acknowledge, whatever its name: only the standby is one (see follow).
         value = "ON" if standby else "OFF"
-        self._write_settings("role", {"rpl_semi_sync_master_enabled": value})
+        self._write_settings("waits", {"rpl_semi_sync_master_enabled": value})
         self._tell(f"SET GLOBAL rpl_semi_sync_master_enabled = {value}")
 
     def is_in_sync(self, standby: "MariaDB", name: str) -> bool:
@@ -295,24 +300,30 @@ class MariaDB(Server):
 
     def promote(self) -> None:
         self._tell("STOP SLAVE IO_THREAD")
-        deadline = time.monotonic() + 60
-        while self.position() < self.received():
-            self._raise_on_replay_error(self._ask("SHOW SLAVE STATUS"))
-            if time.monotonic() > deadline:
-                raise EngineFailed(f"The standby did not apply the log it had received within 60 s. {tail(self.log)}")
-            time.sleep(0.005)
+        self._await_replay(self.received(), 60)
         self._tell("STOP SLAVE", "RESET SLAVE ALL", "SET GLOBAL rpl_semi_sync_slave_enabled = OFF",
                    *(f"SET GLOBAL {name} = {_literal((SETTINGS | self._parameters)[name])}" for name in FOLLOWER),
                    "SET GLOBAL read_only = OFF")
         (self._settings / "role.cnf").unlink()
 
+    def _await_replay(self, last: int, seconds: float) -> None:
+        """Wait until the replication thread has replayed its log up to the transaction of number `last`."""
+        deadline = time.monotonic() + seconds
+        while _sequence(self._ask("SELECT @@gtid_slave_pos AS gtid")["gtid"]) < last:
+            status = self._ask("SHOW SLAVE STATUS")
+            if status["Slave_SQL_Running"] != "Yes":
+                raise EngineFailed(f"MariaDB stopped replaying the log: {status['Last_SQL_Error']}. {tail(self.log)}")
+            if time.monotonic() > deadline:
+                raise EngineFailed(f"MariaDB did not replay the log within {seconds:.0f} s. {tail(self.log)}")
+            time.sleep(0.005)
+
     def position(self) -> int:
-        """As promised by Server: the sequence number of the last transaction in the server's own binary log."""
-        return _sequence(self._ask("SELECT @@gtid_binlog_pos AS gtid")["gtid"])
+        """As promised by Server: the sequence number of the last transaction logged or replayed."""
+        return max(map(_sequence, self._ask("SELECT @@gtid_binlog_pos, @@gtid_slave_pos").values()))
 
     def received(self) -> int:
-        """Return the sequence number of the last whole transaction this standby holds, in its relay log or applied."""
-        return max(_sequence(self._ask("SHOW SLAVE STATUS").get("Gtid_IO_Pos", "")), self.position())
+        """Return the sequence number of the last whole transaction this standby holds, in its relay log or replayed."""
+        return max(_sequence(self._ask("SHOW SLAVE STATUS")["Gtid_IO_Pos"]), self.position())
 
     def is_following(self) -> bool:
         status = self._ask("SHOW SLAVE STATUS")
@@ -360,15 +371,9 @@ class MariaDB(Server):
                        "CHANGE MASTER TO MASTER_HOST = 'archive', MASTER_USE_GTID = no, "
                        "RELAY_LOG_FILE = 'relay.000001', RELAY_LOG_POS = 4",
                        "START SLAVE SQL_THREAD")
-            while self.position() < last:
-                self._raise_on_replay_error(self._ask("SHOW SLAVE STATUS"))
-                time.sleep(0.01)
+            self._await_replay(last, 600)
             self._tell("STOP SLAVE", "RESET SLAVE ALL")
         self.stop()
-
-    def _raise_on_replay_error(self, status: dict) -> None:
-        if status.get("Slave_SQL_Running") != "Yes":
-            raise EngineFailed(f"MariaDB stopped replaying the log: {status.get('Last_SQL_Error')}. {tail(self.log)}")
 
     def _write_relay_log(self, archive: Path, after: int, until: datetime.datetime | None) -> int:
         """Write the archived transactions after number `after` whose COMMIT began before `until`; return the last's
@@ -382,7 +387,7 @@ class MariaDB(Server):
                 if transaction.second >= stop:
                     break
                 if transaction.number != last + 1:
-                    raise EngineFailed(f"The log archive has a hole: after transaction {last} comes {transaction.number}.")
+                    raise EngineFailed(f"The log archive has a hole: {transaction.number} comes after {last}.")
                 if last == after:
                     out.write(transaction.preamble)
                 out.write(transaction.events)
@@ -395,11 +400,11 @@ class MariaDB(Server):
         return last
 
 
-# The binary log's format: https://mariadb.com/kb/en/replication-protocol/ (event header; GTID_EVENT: number, domain, flags)
+# The binary log's format: https://mariadb.com/kb/en/replication-protocol/
 
 _MAGIC = b"\xfebin"
-_HEADER = struct.Struct("<IBIIIH")  # second, kind, server id, size, next position, flags
-_GTID_BODY = struct.Struct("<QIB")  # number, domain, flags
+_HEADER = struct.Struct("<IBIIIH")  # of every event: second, kind, server id, size, next position, flags
+_GTID_BODY = struct.Struct("<QIB")  # of the event that begins a transaction: number, domain, flags
 _QUERY, _FORMAT, _XID, _XA_PREPARE, _GTID = 2, 15, 16, 38, 162
 _BETWEEN = {3, 4, _FORMAT, 161, _GTID, 163, 164}  # stop, rotate, binlog checkpoint, GTID list, start encryption
 _STANDALONE = 1  # the GTID's flag of a statement, such as DDL, that is a transaction by itself
@@ -429,10 +434,11 @@ def _transactions(log: Path) -> Iterator[_Transaction]:
 
 
 def _event(content: bytes, at: int) -> tuple[int, int]:
-    """Return the kind and size of the event at a position; a size beyond the end for a header that is cut off."""
+    """Return the kind and size of the event at a position: kind 0, and a size beyond the end, when it is cut off."""
     if at + _HEADER.size > len(content):
         return 0, _HEADER.size
-    return _HEADER.unpack_from(content, at)[1], _HEADER.unpack_from(content, at)[3]
+    _, kind, _, size, _, _ = _HEADER.unpack_from(content, at)
+    return kind, max(size, _HEADER.size)
 
 
 def _ends(content: bytes, begin: int, last: int) -> bool:
@@ -445,7 +451,8 @@ def _ends(content: bytes, begin: int, last: int) -> bool:
 
 
 def _transaction(events: bytes, preamble: bytes) -> _Transaction:
-    return _Transaction(_GTID_BODY.unpack_from(events, _HEADER.size)[0], _HEADER.unpack_from(events)[0], events, preamble)
+    number, second = _GTID_BODY.unpack_from(events, _HEADER.size)[0], _HEADER.unpack_from(events)[0]
+    return _Transaction(number, second, events, preamble)
 
 
 def _binary_logs(directory: Path) -> list[Path]:

@@ -25,7 +25,7 @@ SECRET = "the administrator's \\ secret"
 
 
 def scenario(test):
-    """Run a test in a thread with a `Cloud`, while the main thread supervises its processes, as in the cloud process."""
+    """Run a test in a thread with a `Cloud`, while the main thread supervises its processes as in the cloud process."""
 
     def run():
         supervisor, directory = Supervisor(), rundir.create()
@@ -242,7 +242,7 @@ def test_replica_catches_up(cloud):
 
 @scenario
 def test_restore_to_a_second(cloud):
-    """Under load and across a failover: a restore brings every row acknowledged by the second asked for, none begun later."""
+    """Under load, across a failover, a restore brings what was acknowledged by the second asked for, nothing later."""
     primary = cloud.primary()
     base = cloud.directory / "base"
     primary.backup_to(base)
@@ -281,7 +281,7 @@ def test_kill_leaves_nothing(cloud):
 
 @scenario
 def test_parameters(cloud):
-    """A parameter group's values reach the server: dynamic ones at once, static ones at the next start; a bad one is named."""
+    """Parameters reach the server: dynamic ones at once, static ones at the next start; a bad one is named."""
     server = cloud.primary()
     about = {parameter["ParameterName"]: parameter for parameter in server.parameters()}
     assert about["max_connections"]["ApplyType"] == "dynamic" and about["max_connections"]["ParameterValue"] == "100"
