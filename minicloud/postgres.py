@@ -250,6 +250,7 @@ class Postgres(Server):
             current = connection.execute("SELECT pg_current_wal_insert_lsn()").fetchone()[0]
             if current == self._shipped_lsn:
                 return now
+            connection.execute("SET synchronous_commit = local")  # the marker must not wait for a standby that is gone
             connection.execute("SELECT pg_logical_emit_message(true, 'minicloud', 'log shipped')")
             last = connection.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchone()[0]
             self._shipped_lsn = connection.execute("SELECT pg_current_wal_insert_lsn()").fetchone()[0]
