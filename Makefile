@@ -30,7 +30,7 @@ cloud: .venv/book  ## run the local cloud for other programs
 	@$(BIN)/python -m minicloud
 
 bench: .venv/tests  ## measure what the README promises
-	@$(BIN)/python -m tests.bench
+	@$(BIN)/python tests/bench.py
 
 binder: .venv/tests  ## replay Binder's build in a chroot (root, Debian only)
 	@$(BIN)/python -m tools.replay_binder
