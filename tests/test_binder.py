@@ -49,7 +49,8 @@ def test_compiled_requirements_meet_what_the_project_asks(platform):
 
 def test_requirements_name_no_place():
     """Requirements come from the reader's own index: no address and no path beside the project's own."""
-    for name in ("requirements.txt", "tests/requirements.txt", "tests/requirements-aws-cli.txt", "binder/requirements.txt"):
+    compiled = ["requirements.txt", "tests/requirements.txt", "tests/requirements-aws-cli.txt"]
+    for name in [*compiled, "binder/requirements.txt"]:
         assert not [line for line in lines(name) if re.search(r"[:/]", line) and line != "-r ../requirements.txt"]
     assert [line for line in lines("requirements.txt") if line.startswith("-")] == ["-e ."]
 
@@ -69,7 +70,7 @@ def test_binder_installs_the_books_requirements(dockerfile):
     assert lines("binder/requirements.txt")[0] == "-r ../requirements.txt"
     engines = " ".join(sorted(lines("binder/apt.txt")))
     assert any(f"--no-install-recommends {engines} &&" in line for line in dockerfile)
-    pip = next(index for index, line in enumerate(dockerfile) if 'pip install --no-cache-dir -r "binder/requirements.txt"' in line)
+    pip = next(index for index, line in enumerate(dockerfile) if '-r "binder/requirements.txt"' in line)
     assert any(line.startswith("COPY") and " src/ " in line for line in dockerfile[:pip]), "-e . needs the repository"
     assert [line for line in dockerfile[:pip] if line.startswith("USER")][-1] == "USER ${NB_USER}"
 

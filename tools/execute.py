@@ -35,7 +35,7 @@ class Failure:
 def execute(notebooks: list[Path], cache_path: Path, logs: Path, timeout: float | None, report) -> list[Failure]:
     """Execute the notebooks that are not in the cache yet and put them there; return the failures.
 
-    `timeout` is in seconds for each cell. What a kernel writes to its own standard error, and the traceback of a failure,
+    `timeout` is in seconds for each cell. What a kernel writes to its own standard error and the traceback of a failure
     go to a file in the folder `logs`. `report(notebook, state, seconds)` is called at each change of state.
     Interrupted by SIGINT or SIGTERM, it shuts the kernels down before it raises KeyboardInterrupt.
     """

@@ -22,7 +22,7 @@ def cache_path(root: Path) -> Path:
 
 
 def digest(root: Path, names) -> str:
-    """Return 16 hex digits for the names and contents of these files and folders (relative to `root`), and the Python."""
+    """Return 16 hex digits for the names and contents of these files and folders (relative to `root`), and Python."""
     total = hashlib.sha256("Python {}.{}".format(*sys.version_info).encode())
     for path in sorted(path for name in names for path in _files(root / name)):
         content = path.read_bytes()

@@ -2,8 +2,8 @@
 
 usage: python3 tools/install.py [--tests]
 
-The packages of binder/apt.txt (with --tests also tests/apt.txt) are installed when this runs as root or sudo asks for no
-password. Otherwise one sentence says what to install.
+The packages of binder/apt.txt (with --tests also tests/apt.txt) are installed when this runs as root or sudo asks for
+no password. Otherwise one sentence says what to install.
 """
 
 import importlib.util

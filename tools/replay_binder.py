@@ -33,7 +33,7 @@ CHECKS = [
 def main():
     """Replay the Dockerfile in a temporary folder and run the checks; stop at the first failure."""
     if os.geteuid() != 0 or not shutil.which("debootstrap"):
-        sys.exit("The replay of Binder's build needs root and debootstrap: apt-get install debootstrap, then sudo make binder.")
+        sys.exit("This replay needs root and debootstrap: apt-get install debootstrap, then sudo make binder.")
     with tempfile.TemporaryDirectory(prefix="binder-") as folder:
         image = Image(Path(folder))
         for instruction, argument in dockerfile():
@@ -113,8 +113,8 @@ class Image:
 
     def run(self, script):
         """Run a shell command inside, as the present user; its processes and mounts end with it."""
-        mounts = (f"mount --rbind /dev {self.folder}/dev && mount -t tmpfs -o size={SHARED_MEMORY} tmpfs {self.folder}/dev/shm "
-                  f"&& mount -t proc proc {self.folder}/proc && exec \"$@\"")
+        mounts = (f"mount --rbind /dev {self.folder}/dev && mount -t proc proc {self.folder}/proc && "
+                  f"mount -t tmpfs -o size={SHARED_MEMORY} tmpfs {self.folder}/dev/shm && exec \"$@\"")
         become = [] if self.user == "root" else [f"--userspec={UID}:{UID}"]
         variables = [f"{name}={value}" for name, value in self.environment.items()]
         inside = ["env", "-i", *variables, "bash", "-c", f"cd {self.cwd} && {script}"]
