@@ -41,8 +41,10 @@ lock: .venv/tests  ## compile pyproject.toml into the requirements files
 clean:  ## remove the built book and its cached outputs
 	rm -rf _build
 
-.venv/book: tools/install.py requirements.txt pyproject.toml binder/apt.txt
-	@$(PYTHON) tools/install.py
+BOOK_NEEDS := tools/install.py requirements.txt pyproject.toml binder/apt.txt
 
-.venv/tests: .venv/book tests/requirements.txt tests/requirements-aws-cli.txt tests/apt.txt
-	@$(PYTHON) tools/install.py --tests
+.venv/book: $(BOOK_NEEDS)
+	@$(PYTHON) tools/install.py book
+
+.venv/tests: $(BOOK_NEEDS) $(wildcard tests/*.txt)
+	@$(PYTHON) tools/install.py tests

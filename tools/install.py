@@ -1,9 +1,9 @@
-"""Install what the book needs: engines from the distribution, Python packages into .venv.
+"""Install what the book needs, or the book and its tests: system packages, and Python packages into .venv.
 
-usage: python3 tools/install.py [--tests]
+usage: python3 tools/install.py book|tests
 
-The packages of binder/apt.txt (with --tests also tests/apt.txt) are installed when this runs as root or sudo asks for
-no password. Otherwise one sentence says what to install.
+The packages of binder/apt.txt and tests/apt.txt are installed when this runs as root or sudo asks for no password.
+Otherwise one sentence says what to install.
 """
 
 import importlib.util
@@ -22,20 +22,30 @@ def main():
     if sys.version_info < (3, 11):  # noqa: UP036 (this file is run by whatever python3 there is)
         sys.exit("Python 3.11 or newer is needed, this is {}.{}. Name one with: make PYTHON=python3.12 book".format(
             *sys.version_info))
-    with_tests = "--tests" in sys.argv
+    with_tests = sys.argv[1] == "tests"
     system_packages(["binder/apt.txt"] + ["tests/apt.txt"] * (with_tests and not on_ubuntu()))
     make_venv(VENV)
-    print("Installing Python packages into .venv (two minutes the first time)", flush=True)
-    pip_install(VENV, "requirements.txt")
+    book_packages()
     if with_tests:
-        pip_install(VENV, "tests/requirements.txt")
-        aws_cli()
-        browser()
-    (VENV / ("tests" if with_tests else "book")).touch()
+        test_packages()
+
+
+def book_packages():
+    print("Installing the Python packages of the book into .venv (two minutes the first time)", flush=True)
+    pip_install(VENV, "requirements.txt")
+    (VENV / "book").touch()  # for make
+
+
+def test_packages():
+    print("Installing the Python packages of the tests into .venv", flush=True)
+    pip_install(VENV, "tests/requirements.txt")
+    aws_cli()
+    browser()
+    (VENV / "tests").touch()
 
 
 def system_packages(lists):
-    """Install the packages in these apt.txt files whose program is missing, and python3-venv where that is."""
+    """Install the packages of these apt.txt files whose program is missing, and python3-venv where that is."""
     wanted = dict(line.split("#") for name in lists for line in (ROOT / name).read_text().splitlines())
     path = os.environ["PATH"] + ":" + SBIN
     missing = [package.strip() for package, program in wanted.items() if not shutil.which(program.strip(), path=path)]
