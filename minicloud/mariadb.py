@@ -208,9 +208,6 @@ class MariaDB(Server):
             for statement in statements:
                 cursor.execute(statement)
 
-    def _status(self, name: str) -> str:
-        return self._ask("SHOW GLOBAL STATUS WHERE Variable_name = %s", name)["Value"]
-
     def after_kill(self) -> None:
         super().after_kill()
         for left in (self.socket, self.node / "pid"):
@@ -291,12 +288,12 @@ class MariaDB(Server):
         self._tell(f"SET GLOBAL rpl_semi_sync_master_enabled = {value}")
 
     def is_in_sync(self, standby: "MariaDB", name: str) -> bool:
-        # In this order: what was answered before the waiting began is in the log read here, the rest is waited for. One
-        # client only, else an older standby could be the one that acknowledges.
-        if self._status("Rpl_semi_sync_master_status") != "ON" or self._status("Rpl_semi_sync_master_clients") != "1":
-            return False
-        logged = self.position()
-        return standby.is_following() and standby.received() >= logged
+        # What was answered before the waiting began is in the log by now, the rest is waited for. One client only: an
+        # older standby could be the one that acknowledges.
+        source = self._ask(f"SELECT @@gtid_binlog_pos AS logged, {_status('master_status')} AS waits, "
+                           f"{_status('master_clients')} AS clients")
+        return (source["waits"] == "ON" and source["clients"] == "1" and standby.is_following()
+                and standby.received() >= _sequence(source["logged"]))
 
     def promote(self) -> None:
         self._tell("STOP SLAVE IO_THREAD")
@@ -322,14 +319,15 @@ class MariaDB(Server):
         return max(map(_sequence, self._ask("SELECT @@gtid_binlog_pos, @@gtid_slave_pos").values()))
 
     def received(self) -> int:
-        """Return the sequence number of the last whole transaction this standby holds, in its relay log or replayed."""
-        return max(_sequence(self._ask("SHOW SLAVE STATUS")["Gtid_IO_Pos"]), self.position())
+        """Return the sequence number of the last whole transaction that has come to this standby."""
+        return _sequence(self._ask("SHOW SLAVE STATUS")["Gtid_IO_Pos"])
 
     def is_following(self) -> bool:
+        """As promised by Server; a standby that is to be synchronous must also be ready to acknowledge."""
         status = self._ask("SHOW SLAVE STATUS")
-        running = status.get("Slave_IO_Running") == status.get("Slave_SQL_Running") == "Yes"
-        return running and (self._ask("SELECT @@rpl_semi_sync_slave_enabled AS wanted")["wanted"] == 0
-                            or self._status("Rpl_semi_sync_slave_status") == "ON")
+        semisync = self._ask(f"SELECT @@rpl_semi_sync_slave_enabled AS wanted, {_status('slave_status')} AS now")
+        return (status.get("Slave_IO_Running") == status.get("Slave_SQL_Running") == "Yes"
+                and (not semisync["wanted"] or semisync["now"] == "ON"))
 
     # Backup and restore
 
@@ -477,6 +475,11 @@ def _position(backup: Path) -> str:
         if (backup / name).exists():
             return ((backup / name).read_text().strip("\n").split("\t") + ["", ""])[2]
     return ""
+
+
+def _status(name: str) -> str:
+    """Return the SQL expression of a status variable of semi-synchronous replication."""
+    return f"(SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'rpl_semi_sync_{name}')"
 
 
 def _sequence(gtid: str) -> int:

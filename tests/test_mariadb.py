@@ -123,6 +123,7 @@ class Load:
                         self.begun[number] = time.time()
                         do(connection, f"INSERT INTO orders VALUES ({number})")
                         self.acknowledged[number] = time.time()
+                        time.sleep(0.005)
             except pymysql.MySQLError:
                 time.sleep(0.02)
 
@@ -164,22 +165,24 @@ def test_login(cloud):
     cloud.connect(password="another").close()
     with pytest.raises(pymysql.OperationalError, match="Access denied"):
         cloud.connect()
-    assert not [log for log in server.data.glob("binlog.*") if MASTER["password"][:10].encode() in log.read_bytes()]
+    assert not [log for log in server.data.glob("binlog.*") if MASTER["password"][:8].encode() in log.read_bytes()]
 
 
 @scenario
 def test_failover_loses_nothing(cloud):
-    """Five primaries in a row are killed under load: each promoted standby holds every acknowledged row."""
+    """Five primaries in a row are killed under load: each standby, late with its replay, still has all acknowledged."""
     primary = cloud.primary()
     with Load(cloud) as load:
         for _ in range(5):
             standby = cloud.standby(primary)
             before = len(load.acknowledged)
+            reader = standby.connect("shop")
+            do(reader, "LOCK TABLES orders READ")  # acknowledged rows pile up in the standby's relay log
             until(lambda: len(load.acknowledged) > before + 50)
             time.sleep(random.random() / 10)
+            threading.Timer(1, reader.close).start()
             cloud.fail_over(primary, standby)
-            acknowledged = set(load.acknowledged)
-            assert acknowledged <= orders(standby)
+            assert set(load.acknowledged) <= orders(standby)
             primary = standby
     assert set(load.acknowledged) <= orders(primary)
 
@@ -233,10 +236,10 @@ def test_replica_catches_up(cloud):
         until(lambda: do(reader, "SELECT id FROM orders") == ((1,), (2,), (3,)))
     until(replica.is_following)
     replica.promote()
-    with cloud.connect(port=port) as writer:
-        do(writer, "INSERT INTO orders VALUES (4)")
     replica.stop()
     replica.start()
+    with cloud.connect(port=port) as writer:
+        do(writer, "INSERT INTO orders VALUES (4)")
     assert orders(replica) == {1, 2, 3, 4}
 
 
