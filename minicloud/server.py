@@ -49,7 +49,11 @@ class Cloud:
         return f"http://{endpoint.HOST}:{self.http.port}"
 
     def environment(self, region: str) -> dict[str, str]:
-        """Return the environment variables that lead every AWS SDK and the AWS CLI here, and nowhere else."""
+        """Return the environment variables that lead every AWS SDK and the AWS CLI here, and nowhere else.
+
+        Version 1 of the CLI overrules AWS_ENDPOINT_URL for RDS in us-east-1: there it needs `--endpoint-url`. Without
+        it, it fails at AWS, as these credentials open nothing.
+        """
         nowhere = str(self.run / "no-aws-config")
         return {"AWS_ENDPOINT_URL": self.url, "AWS_DEFAULT_REGION": region, "AWS_REGION": region,
                 "AWS_ACCESS_KEY_ID": "minicloud", "AWS_SECRET_ACCESS_KEY": secrets.token_urlsafe(24),
