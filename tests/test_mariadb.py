@@ -269,6 +269,39 @@ def test_restore_to_a_second(cloud):
         restored.remove()
 
 
+# What is logged in a way of its own: DDL, savepoints, XA, temporary tables, MyISAM, procedures, sequences, statements.
+KINDS = """CREATE TABLE m (id INT) ENGINE = MyISAM; INSERT INTO m VALUES (1); CREATE TABLE copied SELECT id FROM m;
+START TRANSACTION; INSERT INTO orders VALUES (1); INSERT INTO m VALUES (2); SAVEPOINT x; INSERT INTO orders VALUES (2);
+ROLLBACK TO x; COMMIT; XA START 'a'; INSERT INTO orders VALUES (3); XA END 'a'; XA PREPARE 'a'; XA COMMIT 'a';
+CREATE TEMPORARY TABLE t (id INT); INSERT INTO t VALUES (4); INSERT INTO orders SELECT id FROM t; DROP TABLE t;
+TRUNCATE copied; CREATE PROCEDURE p() INSERT INTO orders VALUES (5); CALL p(); CREATE SEQUENCE q; DO NEXTVAL(q);
+START TRANSACTION; INSERT INTO m VALUES (3); ROLLBACK; SET SESSION binlog_format = 'STATEMENT'; SET @n = 6;
+INSERT INTO orders VALUES (@n); INSERT INTO orders VALUES (LAST_INSERT_ID(7)); ANALYZE TABLE orders; DELETE FROM m
+WHERE id = 1"""
+
+
+@scenario
+def test_restore_of_every_kind(cloud):
+    """A restore replays every kind of transaction, on an instance that has backups from its first moment."""
+    server = cloud.server()
+    server.create()
+    server.start()
+    base = cloud.directory / "base"
+    server.backup_to(base)
+    server.create_master(**MASTER, database="shop")
+    with server.connect("shop") as connection:
+        for statement in ["CREATE TABLE orders (id INT PRIMARY KEY)", *KINDS.split(";")]:
+            do(connection, statement)
+    server.ship_log()
+    restored = cloud.server()
+    restored.restore(base, cloud.archive, None)
+    restored.start()
+    assert orders(restored) == orders(server) == {1, 3, 4, 5, 6, 7}
+    assert restored.position() == server.position()
+    with restored.connect("shop") as connection:
+        assert do(connection, "SELECT id FROM m") == ((2,), (3,)) and not do(connection, "SELECT * FROM copied")
+
+
 @scenario
 def test_kill_leaves_nothing(cloud):
     """A killed server leaves no process and no socket, and starts again with every acknowledged row."""
