@@ -51,7 +51,7 @@ class Instance:
     def __init__(self, host: Host, name: str, engine: type[Server], zones: list[str], *,
                  tell: Callable[..., None] = lambda event, detail="": None):
         self.host, self.name, self.engine, self.zones = host, name, engine, zones
-        self.tell = tell  # called with the name of an event (see rds.EVENTS), and a detail
+        self.tell = tell  # called with the name of an event (see rds_plane.EVENTS), and a detail
         self.lock = threading.RLock()
         self.primary: Server | None = None
         self.standby: Server | None = None

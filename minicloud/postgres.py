@@ -14,7 +14,7 @@ from psycopg import sql
 
 from minicloud import platforms, rundir
 from minicloud.engine import EngineFailed, EngineUnavailable, Link, Server
-from minicloud.supervisor import Supervisor, tail
+from minicloud.supervisor import tail
 
 PORT = 5432  # of the Unix socket's name only
 

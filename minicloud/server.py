@@ -23,6 +23,7 @@ from werkzeug.wrappers import Request, Response
 from minicloud import endpoint, rds, rundir
 from minicloud.endpoint import Endpoints
 from minicloud.instance import Host
+from minicloud.rds_plane import record_traceback
 from minicloud.supervisor import Supervisor
 
 WAITER_SECONDS = 0.25  # between a waiter's looks; on AWS it is 30, and a local database is there in one
@@ -37,7 +38,7 @@ class Cloud:
         self.log = self.run / "cloud.log"
         host = Host(self.supervisor, Endpoints(self.supervisor, self.run / "endpoint.log"), self.run,
                     secrets.token_urlsafe(24))
-        self.planes = [rds.Plane(host, self.log)]
+        self.planes = [rds.serve(host, self.log)]
         _explain_what_is_missing(self.log)
         self.moto = DomainDispatcherApplication(create_backend_app)
         self.http = make_server(endpoint.HOST, 0, self, threaded=True, request_handler=_QuietHandler)
@@ -71,7 +72,7 @@ class Cloud:
 
     def _no_service(self, environ: dict) -> Response:
         """Answer, in the form of the called service, that it is not here: moto knows or has installed no such backend."""
-        rds.record_traceback(self.log)
+        record_traceback(self.log)
         service = self.moto.infer_service_region_host(environ, environ["PATH_INFO"]).split(".")[0]
         answer = BaseResponse(service_name=service)
         request = BackendRequest(environ)
@@ -147,7 +148,7 @@ def _explain_what_is_missing(log: Path) -> None:
         except NotImplementedError:
             answer = None
         except Exception as error:
-            rds.record_traceback(log)
+            record_traceback(log)
             return self.serialized(ActionResult(ApiError(
                 "InternalFailure", f"The local cloud failed at {name}: {type(error).__name__}: {error}. Its log: {log}")))
         if answer is None or answer[0] == 404 and not answer[2]:

@@ -1,0 +1,69 @@
+"""What RDS refuses: the checks of a request's values that AWS makes and moto does not.
+
+Each refusal says what was wrong and what is expected, in AWS's words where they are known. The limits are those of
+botocore's RDS model (CreateDBInstanceMessage) and of the RDS user guide, as of 2026-11.
+"""
+
+import re
+
+from moto.rds.exceptions import RDSClientError
+
+
+def refuse(code: str, message: str):
+    """Raise the API error `code` with a sentence."""
+    raise RDSClientError(code, message)
+
+
+def check_class(name: str | None) -> None:
+    if not name or not re.fullmatch(r"db\.[a-z]+\d[a-z0-9-]*\.(micro|small|medium|large|\d*xlarge|metal.*)", name):
+        refuse("InvalidParameterValue", f"Invalid DB Instance class: {name}. A class reads like db.t4g.micro.")
+
+
+def check_password(password: str | None, managed: bool) -> None:
+    if managed:
+        return
+    if not password or not 8 <= len(password) <= 128:
+        refuse("InvalidParameterValue", "The parameter MasterUserPassword is not a valid password: it needs 8 to 128 "
+                "characters (for MySQL and MariaDB at most 41).")
+    if re.search(r"[/@\" ]|[^\x21-\x7e]", password):
+        refuse("InvalidParameterValue", "The parameter MasterUserPassword is not a valid password. Only printable ASCII "
+                "characters besides '/', '@', '\"', ' ' may be used.")
+
+
+def check_user(name: str | None) -> None:
+    if not name or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,62}", name):
+        refuse("InvalidParameterValue", f"The parameter MasterUsername is not valid: {name!r}. It must begin with a letter "
+                "and hold letters, digits and underscores, at most 63.")
+    if name.lower() in ("rdsadmin", "root", "rds_superuser"):
+        refuse("InvalidParameterValue", f"MasterUsername {name} cannot be used as it is a reserved word used by the engine")
+
+
+def check_retention(days: int | None) -> None:
+    if days is not None and not 0 <= days <= 35:
+        refuse("InvalidParameterValue", f"Invalid backup retention period: {days}. Must be between 0 and 35.")
+
+
+def check_storage(gib: int | None) -> None:
+    if gib is not None and not 20 <= gib <= 65536:
+        refuse("InvalidParameterValue", f"Invalid storage size: {gib} GiB. General Purpose (gp3) storage takes 20 to 65536 GiB.")
+
+
+def check_parameter(known: dict[str, dict], parameter: dict) -> None:
+    name, value = parameter["ParameterName"], parameter.get("ParameterValue")
+    if name not in known:
+        refuse("InvalidParameterValue", f"Could not find parameter with name: {name}")
+    row = known[name]
+    if not row["IsModifiable"]:
+        refuse("InvalidParameterValue", f"The parameter {name} cannot be modified.")
+    if row["ApplyType"] == "static" and parameter.get("ApplyMethod") == "immediate":
+        refuse("InvalidParameterCombination", f"cannot use immediate apply method for static parameter {name}; "
+                "use pending-reboot.")
+    allowed = row.get("AllowedValues")
+    if allowed and row["DataType"] in ("integer", "float"):
+        low, high = (float(part) for part in re.fullmatch(r"(-?[\d.e+]+)-(-?[\d.e+]+)", allowed).groups())
+        try:
+            fits = low <= float(value) <= high
+        except (TypeError, ValueError):
+            fits = False
+        if not fits:
+            refuse("InvalidParameterValue", f"Invalid parameter value: {value} for: {name} allowed values are: {allowed}")

@@ -1,0 +1,276 @@
+"""The data plane of RDS: which DB instance of the API runs on which servers, and what those add to its record."""
+
+import contextlib
+import datetime
+import json
+import secrets
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from moto.rds.models import DBInstance, DBInstanceAutomatedBackup, DBSnapshot, Event, MasterUserSecret
+
+from minicloud import endpoint
+from minicloud.engine import EngineUnavailable, Server
+from minicloud.instance import Host, Instance
+from minicloud.mariadb import MariaDB
+from minicloud.postgres import Postgres
+
+LOG_SHIPPING_SECONDS = 5  # stands for the 5 minutes between RDS's uploads of transaction logs to S3
+MYSQL_VERSION = "8.4.7"  # what the API offers as MySQL; MariaDB answers for it
+
+
+class Offer(NamedTuple):
+    """An engine of the API and the server class that runs it."""
+
+    server: type[Server]
+    description: str
+    default_port: int
+    forced_version: str | None = None
+
+    @property
+    def version(self) -> str:
+        return self.forced_version or self.server.version()
+
+
+OFFERS = {
+    "postgres": Offer(Postgres, "PostgreSQL", 5432),
+    "mariadb": Offer(MariaDB, "MariaDB", 3306),
+    "mysql": Offer(MariaDB, "MySQL (here MariaDB answers for it)", 3306, MYSQL_VERSION),
+}
+
+# Category and message, after https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_Events.Messages.html
+EVENTS = {
+    "failover-started": ("failover", "Multi-AZ instance failover started."),
+    "failover-completed": ("failover", "Multi-AZ instance failover completed"),
+    "recovery-started": ("recovery", "Recovery of the DB instance has started. Recovery time will vary with the amount "
+                                     "of data to be recovered."),
+    "recovery-completed": ("recovery", "Recovery of the DB instance is complete."),
+    "restarted": ("availability", "DB instance restarted"),
+    "stopped": ("notification", "DB instance stopped"),
+    "started": ("notification", "DB instance started"),
+    "deleted": ("deletion", "DB instance deleted"),
+    "failed": ("failure", "The DB instance has failed."),
+    "multi-az": ("configuration change", "Applied change to multi-AZ"),
+    "restored": ("restoration", "Restored from DB instance"),
+    "replica-promoted": ("notification", "Promoted read replica to a standalone DB instance"),
+    "snapshot-created": ("creation", "Manual snapshot created"),
+}
+STATUS_AFTER = {"failover-started": "rebooting", "failover-completed": "available", "recovery-started": "rebooting",
+                "recovery-completed": "available", "failed": "failed"}
+
+
+def offered() -> list[str]:
+    """Return the engines of OFFERS whose programs are on this machine."""
+    names = []
+    for name, offer in OFFERS.items():
+        with contextlib.suppress(EngineUnavailable):
+            names += [name] if offer.version else []
+    return names
+
+
+def family(engine: str) -> str:
+    """Return an engine's parameter group family, such as "postgres18"."""
+    return engine + major(engine, OFFERS[engine].version)
+
+
+def major(engine: str, version: str) -> str:
+    """Return the major part of a version, as the engine counts: "18" of 18.6, "10.11" of 10.11.19."""
+    parts = version.split(".")
+    return parts[0] if engine == "postgres" else ".".join(parts[:2])
+
+
+def engine_version(name: str) -> dict:
+    """Return an offer in DescribeDBEngineVersions' shape. Raises EngineUnavailable."""
+    offer = OFFERS[name]
+    return {"Engine": name, "EngineVersion": offer.version, "MajorEngineVersion": major(name, offer.version),
+            "DBParameterGroupFamily": family(name), "DBEngineDescription": offer.description,
+            "DBEngineVersionDescription": f"{offer.description} {offer.version}", "Status": "available",
+            "ValidUpgradeTarget": [], "SupportsReadReplica": True, "SupportsGlobalDatabases": False}
+
+
+def group_values(db: DBInstance) -> dict[str, str]:
+    """Return the parameter values that an instance's group sets."""
+    group = db.backend.db_parameter_groups.get(db.db_parameter_group_name) if db.db_parameter_group_name else None
+    return {name: str(row["ParameterValue"]) for name, row in group.parameters.items()} if group else {}
+
+
+def other_zone(zone: str) -> str:
+    """Return the zone that a standby of a primary in `zone` gets."""
+    return zone[:-1] + ("b" if zone[-1] != "b" else "a")
+
+
+def record_traceback(path: Path) -> None:
+    """Append the current exception to a log."""
+    with open(path, "a") as log:
+        traceback.print_exc(file=log)
+
+
+class Plane:
+    """The data plane of RDS: which instance of the API runs on which servers, and where its backups lie."""
+
+    def __init__(self, host: Host, log: Path):
+        self.host, self.log = host, log
+        self.instances: dict[DBInstance, Instance] = {}
+        self.snapshots: dict[DBSnapshot, Path] = {}
+        self.catalogues: dict[type[Server], list[dict]] = {}
+        _fill_records(self)
+        threading.Thread(target=self._tick, daemon=True, name="rds-ticks").start()
+
+    def _tick(self) -> None:
+        pause, count = threading.Event(), 0
+        while not pause.wait(1):
+            count += 1
+            for instance in list(self.instances.values()):
+                try:
+                    instance.watch()
+                    if count % LOG_SHIPPING_SECONDS == 0:
+                        instance.ship_log()
+                except Exception:
+                    self.record_failure()
+
+    def record_failure(self) -> None:
+        """Write the current exception to the cloud's log."""
+        record_traceback(self.log)
+
+    def add(self, db: DBInstance) -> Instance:
+        """Return a new Instance, not created yet, for moto's record `db`."""
+        zones = [db.availability_zone, other_zone(db.availability_zone)]
+        instance = Instance(self.host, f"{db.region}/{db.db_instance_identifier}", OFFERS[db.engine].server, zones,
+                            tell=lambda event, detail="": self.tell(db, event, detail))
+        instance.parameters = group_values(db)
+        self.instances[db] = instance
+        return instance
+
+    def tell(self, db: DBInstance, event: str, detail: str = "") -> None:
+        """Add an event to the record, and the status that goes with it."""
+        category, message = EVENTS[event]
+        entry = Event("DB_INSTANCE_CREATE", db)
+        entry.event_categories, entry.message = [category], f"{message} {detail}".strip()
+        db.backend.events.append(entry)
+        if event == "failover-completed":
+            db.availability_zone, db.secondary_availability_zone = self.instances[db].zones
+        db.status = STATUS_AFTER.get(event, db.status)
+
+    def work(self, db: DBInstance, status: str, *steps: Callable[[], Any], then: str = "available") -> None:
+        """Do `steps` in the background, with `status` meanwhile and `then` after; a failure is told as an event."""
+        db.status = status
+
+        def run():
+            try:
+                for step in steps:
+                    step()
+                db.status = then
+            except Exception as error:
+                self.record_failure()
+                self.tell(db, "failed", str(error))
+
+        threading.Thread(target=run, daemon=True, name=f"{status} {db.db_instance_identifier}").start()
+
+    def catalogue(self, engine: str) -> list[dict]:
+        """Return an engine's own parameters with their defaults, asked of a running server or of one for the purpose."""
+        server_class = OFFERS[engine].server
+        if server_class not in self.catalogues:
+            server = server_class(self.host.supervisor, self.host.directory("n"), self.host.secret)
+            server.create()
+            server.start()
+            self.catalogues[server_class] = server.parameters()
+            server.remove()
+        return self.catalogues[server_class]
+
+    # What the notebook's `cloud` shows and does
+
+    def resources(self) -> list[dict]:
+        """Return a row for each server: resource, engine, role, zone, endpoint, state."""
+        rows = []
+        for db, instance in list(self.instances.items()):
+            name = f"{instance.engine.__name__.replace('Postgres', 'PostgreSQL')} {instance.engine.version()}"
+            where = f"{endpoint.HOST}:{instance.port}" if instance.port else ""
+            role = "read replica" if instance.source else "primary"
+            rows.append({"resource": db.db_instance_identifier, "engine": name, "role": role,
+                         "zone": instance.zones[0], "endpoint": where, "state": db.status})
+            if instance.multi_az:
+                state = "in sync" if instance.in_sync else "being built"
+                rows.append({"resource": db.db_instance_identifier, "engine": name, "role": "standby",
+                             "zone": instance.zones[1], "endpoint": "", "state": state})
+        return rows
+
+    def find(self, name: str) -> Instance:
+        """Return the instance of that identifier in any Region. Raises LookupError."""
+        for db, instance in self.instances.items():
+            if db.db_instance_identifier == name:
+                return instance
+        known = ", ".join(sorted(db.db_instance_identifier for db in self.instances)) or "none"
+        raise LookupError(f"There is no DB instance {name!r} here; the ones that run: {known}.")
+
+    def crash(self, name: str) -> None:
+        """Kill the primary of instance `name` with SIGKILL."""
+        instance = self.find(name)
+        if not (instance.primary and instance.primary.is_running):
+            raise LookupError(f"DB instance {name!r} is not running, so there is nothing to kill.")
+        instance.crash()
+
+    def _link(self, source: str, replica: str | None) -> tuple[Instance, str]:
+        if replica is None:
+            instance = self.find(source)
+            if not instance.standby:
+                raise LookupError(f"DB instance {source!r} has no standby; name a replica as well.")
+            return instance, instance.standby_link
+        instance = self.find(replica)
+        if instance.source is not self.find(source):
+            raise LookupError(f"{replica!r} is not a read replica of {source!r}.")
+        return instance, f"{instance.source.name}>{instance.name}"
+
+    def cut(self, source: str, replica: str | None = None) -> None:
+        """Cut the link from an instance to its read replica, or to its standby."""
+        instance, link = self._link(source, replica)
+        instance.cut_links.add(link)
+        self.host.endpoints.cut(link)
+
+    def heal(self, source: str, replica: str | None = None) -> None:
+        """Mend a link that was cut."""
+        instance, link = self._link(source, replica)
+        self.host.endpoints.heal(link)
+        instance.cut_links.discard(link)
+
+
+def _fill_records(plane: Plane) -> None:
+    """Put facts of the engines in the place of what moto makes up for its records."""
+    DBInstance.save_automated_backup = lambda db: None  # the record is made when the backup is: record_automated_backup
+    MasterUserSecret._generate_secret_string = _managed_secret
+
+    def of(db) -> Instance | None:
+        return plane.instances.get(db)
+
+    moto_address, moto_endpoint = DBInstance.address, DBInstance.endpoint
+    DBInstance.address = property(lambda db: endpoint.HOST if of(db) else moto_address.fget(db))
+    DBInstance.endpoint = property(lambda db: moto_endpoint.fget(db) if of(db) is None else
+                                   {"Address": endpoint.HOST, "Port": of(db).port} if of(db).port else None)
+    DBInstance.latest_restorable_time = property(lambda db: of(db) and of(db).latest)
+    DBInstance.db_parameter_group_status_list = property(lambda db: [
+        {"DBParameterGroupName": group.name,
+         "ParameterApplyStatus": "pending-reboot" if getattr(db, "parameters_pending", False) else "in-sync"}
+        for group in db.db_parameter_groups()])
+
+    def restore_window(backup):
+        instance = of(backup.backend.databases.get(backup.db_instance_identifier))
+        return instance and instance.earliest and {"EarliestTime": instance.earliest, "LatestTime": instance.latest}
+
+    DBInstanceAutomatedBackup.restore_window = property(restore_window)
+
+
+def _managed_secret(secret: MasterUserSecret) -> str:
+    """Return the JSON of a managed master secret with a password of its own (moto's is the same for everybody)."""
+    secret.resource.master_user_password = password = secrets.token_urlsafe(20)
+    return json.dumps({"username": secret.resource.master_username, "password": password})
+
+
+def record_automated_backup(db: DBInstance) -> None:
+    """Add the automated snapshot that was taken to the records, and its two events."""
+    name = f"rds:{db.db_instance_identifier}-{datetime.datetime.now(datetime.UTC):%Y-%m-%d-%H-%M}"
+    db.add_event("DB_INSTANCE_BACKUP_START")
+    db.backend.database_snapshots.pop(name, None)
+    db.backend.create_auto_snapshot(db.db_instance_identifier, name)
+    db.add_event("DB_INSTANCE_BACKUP_FINISH")
