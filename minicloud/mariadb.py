@@ -22,7 +22,7 @@ import pymysql
 from pymysql.converters import escape_string
 
 from minicloud import platforms
-from minicloud.engine import EngineFailed, EngineUnavailable, Link, Server
+from minicloud.engine import EngineFailed, EngineUnavailable, Link, Server, write_whole
 from minicloud.supervisor import tail
 
 PROGRAMS = ("mariadbd", "mariadb-install-db", "mariadb-backup")
@@ -134,12 +134,12 @@ class MariaDB(Server):
         own = {"datadir": self.data, "socket": self.socket, "tmpdir": self.node / "tmp", "pid_file": self.node / "pid",
                "server_id": zlib.crc32(str(self.node).encode()) % (2**32 - 1) + 1}
         self._write_settings("base", SETTINGS | own)
-        _write(self.node / "my.cnf", f'[client]\nuser = {self.ADMIN}\npassword = "{_escaped(self.secret)}"\n'
+        write_whole(self.node / "my.cnf", f'[client]\nuser = {self.ADMIN}\npassword = "{_escaped(self.secret)}"\n'
                                      f"socket = {self.socket}\n!includedir {self._settings}\n")
 
     def _write_settings(self, part: str, values: dict) -> None:
         quoted = [f'{name} = "{_escaped(str(value))}"\n' for name, value in sorted(values.items())]
-        _write(self._settings / f"{part}.cnf", "[mariadbd]\n" + "".join(quoted))
+        write_whole(self._settings / f"{part}.cnf", "[mariadbd]\n" + "".join(quoted))
 
     # Life
 
@@ -151,7 +151,7 @@ class MariaDB(Server):
         self._copy(template)
 
     def _install(self, template: Path) -> None:
-        accounts = _write(self.node / "accounts.sql", (
+        accounts = write_whole(self.node / "accounts.sql", (
             "FLUSH PRIVILEGES;\n"
             f"CREATE USER '{self.ADMIN}'@'localhost' IDENTIFIED BY '{escape_string(self.secret)}';\n"
             f"GRANT ALL PRIVILEGES ON *.* TO '{self.ADMIN}'@'localhost' WITH GRANT OPTION;\n"
@@ -264,7 +264,7 @@ class MariaDB(Server):
     def use_copy(self, directory: Path) -> None:
         self._copy(directory)
         # The copy goes on from the source's position: in what it logs itself, and in what it asks for.
-        _write(self._on_start, "".join(f"SET GLOBAL {name} = '{_position(directory)}'\n"
+        write_whole(self._on_start, "".join(f"SET GLOBAL {name} = '{_position(directory)}'\n"
                                        for name in ("gtid_binlog_state", "gtid_slave_pos")))
 
     def _copy(self, directory: Path) -> None:
@@ -274,7 +274,7 @@ class MariaDB(Server):
         self._write_settings("role", {"read_only": "ON", "rpl_semi_sync_slave_enabled": "ON" if synchronous else "OFF"}
                              | FOLLOWER)
         before = self._on_start.read_text() if self._on_start.exists() else ""
-        _write(self._on_start, before + (
+        write_whole(self._on_start, before + (
             "STOP SLAVE\n"
             f"CHANGE MASTER TO MASTER_HOST = '{link.host}', MASTER_PORT = {link.port}, MASTER_USER = '{self.ADMIN}', "
             f"MASTER_PASSWORD = '{escape_string(self.secret)}', MASTER_USE_GTID = slave_pos, MASTER_CONNECT_RETRY = 1, "
@@ -394,7 +394,7 @@ class MariaDB(Server):
             relay.unlink()
             return 0
         platforms.give_to_engine(relay)
-        _write(self.data / "relay.index", "./relay.000001\n")
+        write_whole(self.data / "relay.index", "./relay.000001\n")
         return last
 
 
@@ -509,12 +509,3 @@ def _literal(value: str) -> str:
 def _escaped(value: str) -> str:
     """Return a value for an option file's double quotes."""
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def _write(path: Path, text: str) -> Path:
-    """Write a file that a server reads, whole or not at all, for its account only; return its path."""
-    part = path.with_name(path.name + ".new")
-    part.touch(mode=0o600)
-    part.write_text(text)
-    platforms.give_to_engine(part)
-    return part.rename(path)

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from minicloud import platforms, rundir
-from minicloud.engine import EngineFailed, EngineUnavailable, Link, Server
+from minicloud.engine import EngineFailed, EngineUnavailable, Link, Server, write_whole
 from minicloud.supervisor import tail
 
 PORT = 5432  # of the Unix socket's name only
@@ -113,7 +113,7 @@ class Postgres(Server):
         # A copy's system identifier is its template's. That is harmless: archives and slots are each instance's own.
 
     def _initdb(self, template: Path) -> None:
-        password = platforms.give_to_engine(_written(self.node / "secret", self.secret))
+        password = write_whole(self.node / "secret", self.secret)
         try:
             self.supervisor.run([self.program("initdb"), "-D", template, "-U", self.ADMIN, "--pwfile", password,
                                  "--auth=scram-sha-256", "--encoding=UTF8", *_locale(), "--wal-segsize=1",
@@ -188,7 +188,7 @@ class Postgres(Server):
 
     def write_parameters(self, values: dict[str, str]) -> None:
         lines = [f"{name} = '{value.replace(chr(39), chr(39) * 2)}'\n" for name, value in sorted(values.items())]
-        _written(self.data / "parameters.conf", "".join(lines))
+        write_whole(self.data / "parameters.conf", "".join(lines))
 
     def reload(self) -> None:
         self._ask("SELECT pg_reload_conf()")
@@ -216,12 +216,12 @@ class Postgres(Server):
         lines = [f"primary_conninfo = '{conninfo}'\n"]
         if link.archive:
             lines.append(f"restore_command = 'cp \"{link.archive}/%f\" \"%p\"'\n")
-        platforms.give_to_engine(_written(self.data / "replication.conf", "".join(lines)))
-        platforms.give_to_engine(_written(self.data / "standby.signal", ""))
+        write_whole(self.data / "replication.conf", "".join(lines))
+        write_whole(self.data / "standby.signal", "")
 
     def wait_for(self, standby: str | None) -> None:
         value = f'FIRST 1 ("{standby}")' if standby else ""
-        _written(self.data / "replication.conf", f"synchronous_standby_names = '{value}'\n")
+        write_whole(self.data / "replication.conf", f"synchronous_standby_names = '{value}'\n")
         self.reload()
 
     def is_in_sync(self, standby: Server, name: str) -> bool:
@@ -270,9 +270,9 @@ class Postgres(Server):
     def restore(self, base: Path, archive: Path, until: datetime.datetime | None) -> None:
         self.use_copy(base)
         target = f"recovery_target_time = '{until.isoformat()}'\n" if until else ""
-        _written(self.data / "replication.conf",
+        write_whole(self.data / "replication.conf",
                  f"restore_command = 'cp \"{archive}/%f\" \"%p\"'\n{target}recovery_target_action = 'promote'\n")
-        platforms.give_to_engine(_written(self.data / "recovery.signal", ""))
+        write_whole(self.data / "recovery.signal", "")
         shipped, self.archive_to = self.archive_to, None
         self.start()
         self._wait_until(lambda: not self._ask("SELECT pg_is_in_recovery()")[0], 600, "log replay")
@@ -285,15 +285,6 @@ class Postgres(Server):
 RESERVED = {"archive_command", "archive_mode", "data_directory", "dynamic_shared_memory_type", "hba_file", "listen_addresses",
             "port", "primary_conninfo", "restore_command", "shared_memory_type", "synchronous_standby_names",
             "unix_socket_directories", "unix_socket_permissions", "wal_level"}
-
-
-def _written(path: Path, text: str) -> Path:
-    """Write a file that a server reads, whole or not at all; return its path."""
-    part = path.with_name(path.name + ".new")
-    part.touch(mode=0o600)
-    part.write_text(text)
-    platforms.give_to_engine(part)
-    return part.rename(path)
 
 
 def _locale() -> list[str]:

@@ -469,7 +469,6 @@ class Responses(RDSResponse):
                 self.backend, name, f"Default parameter group for {of_engine}", of_engine))
 
     def describe_db_parameters(self) -> ActionResult:
-        self._add_default_groups()
         group, engine = self._group()
         if engine is None:
             return super().describe_db_parameters()
@@ -498,6 +497,7 @@ class Responses(RDSResponse):
         return answer
 
     def _group(self) -> tuple[DBParameterGroup, str | None]:
+        self._add_default_groups()
         name = self.params["DBParameterGroupName"]
         group = self.backend.db_parameter_groups.get(name)
         if group is None:
