@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 LINUX = sys.platform.startswith("linux")
@@ -108,6 +109,17 @@ def shared_memory_left() -> list[str]:
         rows = [dict(zip(names, line.split())) for line in table]
     return [f"shared memory segment {row['shmid']} of {row['size']} bytes"
             for row in rows if row["nattch"] == "0" and int(row["uid"]) in owners]
+
+
+def ended_child(popens: Iterable[subprocess.Popen]) -> int | None:
+    """Return the pid of a child that has ended and not been reaped: one of `popens`, or (Linux) an adopted orphan."""
+    if hasattr(os, "waitid"):  # not on macOS before Python 3.13
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return None
+        return ended and ended.si_pid
+    return next((popen.pid for popen in popens if popen.poll() is not None), None)
 
 
 def find_program(*names: str, also: tuple[str, ...] = ()) -> Path | None:

@@ -31,14 +31,14 @@ class Process:
         self.pid = popen.pid
         self.stdin, self.stdout = popen.stdin, popen.stdout
         self._on_exit: Callable[[int], None] | None = None
-        self._popen = popen
+        self.popen = popen
         self._ended = threading.Event()
         self._lock = threading.Lock()
 
     @property
     def status(self) -> int | None:
         """The exit status (negative: the signal that killed it), or None while it runs."""
-        return self._popen.returncode if self._ended.is_set() else None
+        return self.popen.returncode if self._ended.is_set() else None
 
     def wait(self, seconds: float) -> bool:
         """Wait for the end; say whether it came within `seconds`."""
@@ -69,7 +69,7 @@ class Process:
 
     def reap(self) -> None:
         """Collect the exit status of the ended child."""
-        self._popen.wait()
+        self.popen.wait()
         with self._lock:
             self._ended.set()
             self._tell()
@@ -209,18 +209,12 @@ class Supervisor:
             return True  # a process handle cannot be read: it became readable because the process ended
 
     def _reap(self) -> None:
-        while True:
-            try:
-                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                return
-            if ended is None:
-                return
-            child = self._children.pop(ended.si_pid, None)
+        while pid := platforms.ended_child(child.popen for child in self._children.values()):
+            child = self._children.pop(pid, None)
             if child:
                 child.reap()
             else:
-                os.waitpid(ended.si_pid, 0)  # an adopted orphan
+                os.waitpid(pid, 0)  # an adopted orphan
 
     def kill_everything(self) -> None:
         """Kill all descendants, adopted ones too, and reap them."""
