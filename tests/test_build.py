@@ -27,13 +27,13 @@ sphinx: {local_extensions: {cachepath: book/_ext}}
 def book(tmp_path):
     """Return a folder with a book of two small notebooks."""
     write(tmp_path / "_config.yml", CONFIG)
-    write(tmp_path / "_toc.yml", "{format: jb-book, root: index, chapters: [{file: one}, {file: two}]}")
+    write(tmp_path / "_toc.yml", "{format: jb-book, root: index, chapters: [{file: notebooks/one}, {file: notebooks/two}]}")
     write(tmp_path / "index.md", "# Index\n")
     write(tmp_path / "minicloud/engine.py", "VERSION = 1\n")
     write(tmp_path / "tools/fingerprint.py", (ROOT / "tools/fingerprint.py").read_text())
     write(tmp_path / "book/_ext/cachepath.py", (ROOT / "book/_ext/cachepath.py").read_text())
-    notebook(tmp_path / "one.ipynb", "1 + 1")
-    notebook(tmp_path / "two.ipynb", "print('the answer is', 6 * 7)")
+    notebook(tmp_path / "notebooks/one.ipynb", "1 + 1")
+    notebook(tmp_path / "notebooks/two.ipynb", "print('the answer is', 6 * 7)")
     return tmp_path
 
 
@@ -44,6 +44,7 @@ def write(path, text):
 
 def notebook(path, *cells):
     """Write a notebook of a heading and these code cells."""
+    path.parent.mkdir(exist_ok=True)
     v4 = nbformat.v4
     cells = [v4.new_markdown_cell(f"# {path.stem.capitalize()}"), *(v4.new_code_cell(cell) for cell in cells)]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -59,19 +60,19 @@ def build(book):
 def states(done):
     """Return the last state that a build printed for each notebook."""
     lines = [line.split() for line in done.stdout.splitlines()]
-    return {words[0].removesuffix(".ipynb"): words[1] for words in lines if words and words[0].endswith(".ipynb")}
+    return {Path(words[0]).stem: words[1] for words in lines if words and words[0].endswith(".ipynb")}
 
 
 def test_only_what_changed_is_executed(book):
     """A second build executes nothing, a changed notebook is executed alone, a changed package executes all."""
     done = build(book)
     assert states(done) == {"one": "executed", "two": "executed"}, done.stdout + done.stderr
-    assert "the answer is 42" in (book / "_build/html/two.html").read_text()
+    assert "the answer is 42" in (book / "_build/html/notebooks/two.html").read_text()
     assert states(build(book)) == {"one": "unchanged", "two": "unchanged"}
 
-    notebook(book / "two.ipynb", "print('the answer was', 6 * 7)")
+    notebook(book / "notebooks/two.ipynb", "print('the answer was', 6 * 7)")
     assert states(build(book)) == {"one": "unchanged", "two": "executed"}
-    assert "the answer was 42" in (book / "_build/html/two.html").read_text()
+    assert "the answer was 42" in (book / "_build/html/notebooks/two.html").read_text()
 
     write(book / "minicloud/engine.py", "VERSION = 2\n")
     assert states(build(book)) == {"one": "executed", "two": "executed"}
@@ -80,13 +81,13 @@ def test_only_what_changed_is_executed(book):
 
 def test_plain_jupyter_book_finds_the_outputs(book):
     """`jupyter-book build .` after the build executes nothing: both agree on the cache."""
-    notebook(book / "one.ipynb", "open('runs', 'a').write('x')")
+    notebook(book / "notebooks/one.ipynb", "open('runs', 'a').write('x')")
     assert build(book).returncode == 0
     shutil.rmtree(book / "_build/html")
     shutil.rmtree(book / "_build/.doctrees")
     command = [Path(sys.executable).with_name("jupyter-book"), "build", book]
     assert subprocess.run(command, check=False, capture_output=True).returncode == 0
-    assert (book / "runs").read_text() == "x"
+    assert (book / "notebooks/runs").read_text() == "x"
 
 
 @pytest.mark.parametrize("cell, said", [
@@ -97,7 +98,7 @@ def test_plain_jupyter_book_finds_the_outputs(book):
 ])
 def test_a_failing_cell_fails_the_build(book, cell, said):
     """A cell error, a false claim, a dead kernel or a cell without end fails the build, which shows the cell."""
-    notebook(book / "two.ipynb", "'before'", cell)
+    notebook(book / "notebooks/two.ipynb", "'before'", cell)
     done = build(book)
     assert done.returncode == 1
     assert states(done) == {"one": "executed", "two": "FAILED"}
@@ -120,7 +121,7 @@ def test_a_sphinx_warning_fails_the_build_until_it_is_mended(book):
 def test_an_interrupted_build_leaves_no_kernel(book, number):
     """Ctrl-C or SIGTERM ends the build in seconds and every kernel with it."""
     for name in ("one", "two"):
-        notebook(book / f"{name}.ipynb", "import time\ntime.sleep(60)")
+        notebook(book / f"notebooks/{name}.ipynb", "import time\ntime.sleep(60)")
     running = subprocess.Popen([sys.executable, "-m", "tools.build", book], cwd=ROOT, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 30
     while not (kernels := psutil.Process(running.pid).children(recursive=True)) and time.monotonic() < deadline:
@@ -145,6 +146,6 @@ def test_without_root_one_sentence_names_what_to_install(monkeypatch):
 
 def test_what_notebooks_leave_behind_fails_the_build(book):
     """A run directory that outlives the kernel that made it fails the build, which names it."""
-    notebook(book / "two.ipynb", "from minicloud import rundir\nrundir.create()")
+    notebook(book / "notebooks/two.ipynb", "from minicloud import rundir\nrundir.create()")
     done = build(book)
     assert done.returncode == 1 and "left something behind:\nrun directory" in done.stderr, done.stdout + done.stderr
