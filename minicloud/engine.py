@@ -32,7 +32,6 @@ class Link:
     host: str
     port: int
     name: str  # the standby's name, as the source's statistics show it
-    archive: Path | None = None  # where the source's shipped log lies, for a standby that fell behind
 
 
 @dataclass

@@ -129,10 +129,7 @@ class Instance:
         """Return the way to `source`'s primary: an endpoint, so that it can be cut and can follow a failover."""
         self.host.endpoints.close(name)
         port = self.host.endpoints.open(name, source.primary.socket)
-        region, here = source.name.partition("/")[0], self.name.partition("/")[0]
-        # The archive is its Region's: elsewhere only the link brings the log.
-        archive = source.archive if region == here else None
-        return Link(endpoint.HOST, port, name.replace(">", "-to-").replace("/", "-"), archive)
+        return Link(endpoint.HOST, port, name.replace(">", "-to-").replace("/", "-"))
 
     # Multi-AZ
 

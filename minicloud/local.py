@@ -1,6 +1,7 @@
 """The notebook's side of the local cloud: start it, see it, break it, end it."""
 
 import contextlib
+import gc
 import html
 import json
 import os
@@ -10,6 +11,7 @@ import urllib.error
 import urllib.request
 
 START_SECONDS = 60
+END_SECONDS = 60  # it takes less than one; a busy disk can make the deletion of some thousand files slow
 
 
 class CloudError(RuntimeError):
@@ -54,7 +56,7 @@ class Cloud:
         if self.is_running:
             self._process.stdin.close()
             try:
-                self._process.wait(20)
+                self._process.wait(END_SECONDS)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
@@ -116,9 +118,11 @@ def connect(region: str = "us-east-1") -> Cloud:
 
 
 def _start(region: str) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-m", "minicloud", "kernel", str(os.getpid())], start_new_session=True,
-                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            env=os.environ | {"MINICLOUD_REGION": region})
+    # The cloud has nothing to do with the reader's own AWS settings.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    return subprocess.Popen([sys.executable, "-m", "minicloud", "--region", region, "kernel", str(os.getpid())],
+                            start_new_session=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, env=environment)
 
 
 def _first_line(process: subprocess.Popen) -> dict:
@@ -156,16 +160,15 @@ def _forget_boto3_session() -> None:
 
 
 def _refuse_older_clients() -> None:
+    """Raise CloudError when there are boto3 clients that lead to the real AWS; those of an ended local cloud do not."""
     if "botocore.client" not in sys.modules:
         return
-    import gc
-
     from botocore.client import BaseClient
 
     old = set()
     for thing in gc.get_objects():
         with contextlib.suppress(Exception):
-            if isinstance(thing, BaseClient):
+            if isinstance(thing, BaseClient) and not thing.meta.endpoint_url.startswith("http://127.0.0.1:"):
                 old.add(thing.meta.service_model.service_name)
     if old:
         raise CloudError(f"There are boto3 clients already ({', '.join(sorted(old))}); they were made before connect() and "

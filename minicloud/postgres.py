@@ -213,10 +213,7 @@ class Postgres(Server):
         # Synchronous or not is decided by the source (wait_for), by the standby's name.
         conninfo = (f"host={link.host} port={link.port} user={self.ADMIN} password={self.secret} "
                     f"application_name={link.name} connect_timeout=3")
-        lines = [f"primary_conninfo = '{conninfo}'\n"]
-        if link.archive:
-            lines.append(f"restore_command = 'cp \"{link.archive}/%f\" \"%p\"'\n")
-        write_whole(self.data / "replication.conf", "".join(lines))
+        write_whole(self.data / "replication.conf", f"primary_conninfo = '{conninfo}'\n")
         write_whole(self.data / "standby.signal", "")
 
     def wait_for(self, standby: str | None) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import psutil
@@ -43,14 +44,17 @@ def sweep() -> list[Path]:
 
 
 def existing() -> list[Path]:
-    """Return the run directories of this user."""
+    """Return the run directories that are ours; one without a named owner only when it is a minute old."""
+    account = platforms.engine_account()
+    ours = {os.geteuid(), account.pw_uid if account else os.geteuid()}
     found = []
     for path in Path(tempfile.gettempdir()).glob(PREFIX + "*"):
         try:
-            mine = path.is_dir() and (path / "owner.json").stat().st_uid == os.geteuid()
+            about = path.stat()
         except OSError:
             continue
-        if mine:
+        in_the_making = not (path / "owner.json").exists() and time.time() - about.st_mtime < 60
+        if path.is_dir() and about.st_uid in ours and not in_the_making:
             found.append(path)
     return found
 
@@ -59,7 +63,11 @@ def remove(path: Path) -> None:
     """Delete a run directory, and the System V segments of PostgreSQL servers that died by SIGKILL in it."""
     for pid_file in path.glob("*/data/postmaster.pid"):
         release_shared_memory(pid_file)
-    shutil.rmtree(path, ignore_errors=True)
+    for _ in range(20):  # a thread at work may still be making a directory
+        shutil.rmtree(path, ignore_errors=True)
+        if not path.exists():
+            return
+        time.sleep(0.05)
 
 
 def release_shared_memory(pid_file: Path) -> None:

@@ -160,7 +160,7 @@ def _explain_what_is_missing(log: Path) -> None:
     BaseResponse.call_action = call_action
 
 
-def serve_kernel(kernel: int) -> None:
+def serve_kernel(kernel: int, region: str) -> None:
     """Serve the notebook kernel of that pid: its end, or that of standard input, ends the cloud.
 
     The first line on standard output is JSON: {"environment": …, "run": …} or {"error": sentence}.
@@ -171,7 +171,6 @@ def serve_kernel(kernel: int) -> None:
         print(json.dumps({"error": str(error)}), flush=True)
         return
     try:
-        region = os.environ.get("MINICLOUD_REGION", "us-east-1")
         print(json.dumps({"environment": cloud.environment(region), "run": str(cloud.run)}), flush=True)
         log = os.open(cloud.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         for stream in (1, 2):

@@ -214,7 +214,8 @@ class Supervisor:
             if child:
                 child.reap()
             else:
-                os.waitpid(pid, 0)  # an adopted orphan
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, 0)  # an adopted orphan; psutil, waiting for it elsewhere, may have been first
 
     def kill_everything(self) -> None:
         """Kill all descendants, adopted ones too, and reap them."""
