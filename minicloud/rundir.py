@@ -1,5 +1,6 @@
 """The run directory: everything the local cloud writes lives in one private directory, gone when the cloud is."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -49,13 +50,11 @@ def existing() -> list[Path]:
     ours = {os.geteuid(), account.pw_uid if account else os.geteuid()}
     found = []
     for path in Path(tempfile.gettempdir()).glob(PREFIX + "*"):
-        try:
+        with contextlib.suppress(OSError):  # gone meanwhile
             about = path.stat()
-        except OSError:
-            continue
-        in_the_making = not (path / "owner.json").exists() and time.time() - about.st_mtime < 60
-        if path.is_dir() and about.st_uid in ours and not in_the_making:
-            found.append(path)
+            mine = path.is_dir() and about.st_uid in ours
+            if mine and ((path / "owner.json").exists() or time.time() - about.st_mtime > 60):
+                found.append(path)
     return found
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -42,6 +43,20 @@ def test_too_little_disk_is_told_before_anything_starts(monkeypatch):
     monkeypatch.setattr(rundir, "NEEDED_BYTES", 10**18)
     with pytest.raises(rundir.NotEnoughDisk, match="GB of free disk under .* set TMPDIR"):
         rundir.create()
+
+
+def test_other_peoples_directories_are_left_alone(tmp_path, monkeypatch):
+    """A sweep deletes the directory of a dead owner, and neither that of a living one nor one it may not look into."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    living, foreign, dead = rundir.create(), tmp_path / "minicloud-foreign", tmp_path / "minicloud-dead"
+    foreign.mkdir()
+    os.chown(foreign, 4711, 4711) if os.geteuid() == 0 else foreign.chmod(0)
+    dead.mkdir()
+    (dead / "owner.json").write_text('[{"pid": 2000000000, "started": 1.0}]')
+    assert rundir.sweep() == [dead]
+    assert living.exists() and foreign.exists() and not dead.exists()
+    foreign.chmod(0o700)
+    rundir.remove(living)
 
 
 def test_unknown_names_are_answered_with_the_known_ones(cloud):
