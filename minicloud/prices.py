@@ -15,6 +15,13 @@ PRICES = yaml.safe_load(Path(__file__).with_name("prices.yml").read_text(encodin
 CREATES = ("Create", "Restore", "Copy")  # how AWS names the operations that make something new
 
 
+def db_instance_hour(name, gigabytes):
+    """Return the dollars per hour of one DB instance of class `name` with gp3 storage and a public IPv4 address."""
+    price = PRICES["services"]["rds"]
+    storage = gigabytes * price["storage_gb_month"]["gp3"] / PRICES["hours_per_month"]
+    return price["class_hour"][name] + storage + PRICES["public_ipv4_hour"]
+
+
 class Refused(RuntimeError):
     """What live mode does not do: a sentence with what was wrong and what to do. IPython shows only the sentence."""
 
