@@ -9,9 +9,18 @@ import psycopg
 import pymysql
 import pytest
 
-from minicloud import local
+from minicloud import local, rundir
 
 PASSWORD = secrets.token_urlsafe(16)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left():
+    """After the last test, no process, run directory or shared memory of minicloud is left that was not there before."""
+    before = set(rundir.leftovers())
+    yield
+    until(lambda: set(rundir.leftovers()) <= before, "nothing of minicloud is left; but there is "
+          + ", ".join(set(rundir.leftovers()) - before), seconds=20)
 
 
 @pytest.fixture(scope="module")
