@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -67,10 +68,11 @@ def test_unknown_names_are_answered_with_the_known_ones(cloud):
 
 
 def test_a_cloud_that_was_killed_is_told():
-    """After the cloud process died, using it says so and how to get a new one."""
+    """After the cloud process died, using it says so and how to get a new one; the next cloud sweeps what it left."""
     cloud = local.Cloud()
     cloud._process.kill()
     cloud._process.wait()
     with pytest.raises(local.CloudError, match="has ended. Run .cloud = connect"):
         cloud.resources()
     cloud.close()
+    assert Path(cloud.run) in rundir.sweep()
