@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError, ParamValidationError
 
 from minicloud import live, local
 from minicloud import live_leftovers as leftovers
-from minicloud.prices import CREATES, PRICES, RULES, Refused
+from minicloud.prices import CREATES, PRICES, RULES, Refused, db_instance_hour
 
 PASSWORD = "never-shown-8261"
 SHOP = {
@@ -405,6 +405,12 @@ def test_the_cli_is_refused_what_it_cannot_be_guarded_for(account):
             live._refuse_cli(cell.splitlines(True))
     for cell in ("!aws rds describe-db-instances", "!aws sts get-caller-identity", "# aws rds create-db-instance"):
         assert live._refuse_cli([cell]) == [cell]
+
+
+def test_notebooks_and_live_mode_name_the_same_price():
+    """What a notebook says that its DB instance costs is what live mode states before it creates it."""
+    cost = RULES["db_instance"](PRICES["services"]["rds"], None, "us-east-1", "CreateDBInstance", SHOP)
+    assert cost.hour == pytest.approx(db_instance_hour(SHOP["DBInstanceClass"], SHOP["AllocatedStorage"]))
 
 
 def test_the_price_file_is_sound():
