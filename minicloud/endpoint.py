@@ -22,30 +22,59 @@ class Endpoints:
     """The endpoints of one cloud. Every method returns when the forwarder has done it; safe from any thread."""
 
     def __init__(self, supervisor: Supervisor, log: Path):
-        self._log = log
-        self._lock = threading.Lock()
-        self._process = supervisor.spawn([sys.executable, "-m", "minicloud.endpoint"], log=log, as_engine=False,
-                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._supervisor, self._log = supervisor, log
+        self._lock = threading.RLock()
+        self._ports: dict[str, int] = {}
+        self._targets: dict[str, str | None] = {}
+        self._cut: set[str] = set()
+        self._start()
+
+    def _start(self) -> None:
+        self._process = self._supervisor.spawn([sys.executable, "-m", "minicloud.endpoint"], log=self._log,
+                                               as_engine=False, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._process.notify(self._start_again)
+
+    def _start_again(self, _status: int) -> None:
+        """Replace a lost forwarder: its endpoints are back at their ports, only the connections are gone."""
+        with self._lock:
+            self._start()
+            for name, port in self._ports.items():
+                self._order("open", name, self._targets[name], port)
+            for name in self._cut:
+                self._order("cut", name)
 
     def open(self, name: str, target: Path | None = None) -> int:
         """Listen on a free port for `name`, forwarding to the Unix socket `target`; return the port."""
-        return self._order("open", name, str(target) if target else None)
+        with self._lock:
+            self._targets[name] = str(target) if target else None
+            self._ports[name] = self._order("open", name, self._targets[name], 0)
+            return self._ports[name]
 
     def point(self, name: str, target: Path | None) -> None:
         """Forward new connections to `target` from now on and close the old ones. With None, refuse connections."""
-        self._order("point", name, str(target) if target else None)
+        with self._lock:
+            self._targets[name] = str(target) if target else None
+            self._order("point", name, self._targets[name])
 
     def cut(self, name: str) -> None:
         """Let nothing through, without closing anything: a network that lost the packets."""
-        self._order("cut", name)
+        with self._lock:
+            self._order("cut", name)
+            self._cut.add(name)
 
     def heal(self, name: str) -> None:
         """Let everything through again."""
-        self._order("heal", name)
+        with self._lock:
+            self._cut.discard(name)
+            self._order("heal", name)
 
     def close(self, name: str) -> None:
         """Stop listening and close the connections; nothing happens when there is no such endpoint."""
-        self._order("close", name)
+        with self._lock:
+            self._cut.discard(name)
+            self._ports.pop(name, None)
+            self._targets.pop(name, None)
+            self._order("close", name)
 
     def _order(self, *order):
         with self._lock:
@@ -163,9 +192,9 @@ class _Forwarder:
     def __init__(self):
         self.listeners: dict[str, _Listener] = {}
 
-    async def open(self, name, target):
+    async def open(self, name, target, port):
         listener = self.listeners[name] = _Listener(target)
-        listener.server = await asyncio.get_running_loop().create_server(lambda: _Client(listener), HOST, 0)
+        listener.server = await asyncio.get_running_loop().create_server(lambda: _Client(listener), HOST, port)
         return listener.server.sockets[0].getsockname()[1]
 
     async def point(self, name, target):
