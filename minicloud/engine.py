@@ -146,6 +146,9 @@ class Server:
         """Ship the log written so far to the archive; return the time (UTC) up to which a restore is now possible."""
         raise NotImplementedError
 
+    def end_log(self) -> None:
+        """See that the next `ship_log` makes every time until then a possible `until` of a restore."""
+
     def restore(self, base: Path, archive: Path, until: datetime.datetime | None) -> None:
         """Make this new server's data from a base backup plus the archived log up to `until` (None: all of it), by
         real log replay. It is then stopped, and a primary at its next start."""
@@ -162,6 +165,14 @@ class Server:
     def is_running(self) -> bool:
         """Whether the process is there."""
         return self.process is not None and self.process.status is None
+
+    def answers(self) -> bool:
+        """Say whether the server answers a query: one that hangs is running, and does not."""
+        try:
+            self.position()
+        except EngineFailed:
+            return False
+        return True
 
     def start(self) -> None:
         """Start the server; return when it answers SQL."""

@@ -65,7 +65,8 @@ class Instance:
         self.base: Path | None = None
         self.earliest: datetime.datetime | None = None
         self.latest: datetime.datetime | None = None
-        self.parameters: dict[str, str] = {}
+        self.parameters: dict[str, str] = {}  # the group's
+        self._in_force: dict[str, str] = {}  # those of the primary's last start: static ones change with the next
         self._troubled_since: float | None = None
 
     # Coming into being
@@ -91,6 +92,8 @@ class Instance:
         """Make the database as `source` was at `until` (None: as late as its log goes), by replaying its log."""
         with self.lock:
             self.primary = self._server()
+            if until:
+                source.end_log()
             self.primary.restore(source.base, source.archive, until)
             self._start_primary()
             self._open()
@@ -110,6 +113,7 @@ class Instance:
     def _start_primary(self) -> None:
         self.primary.write_parameters(self.parameters)
         self.primary.start()
+        self._in_force = self.parameters
 
     def _open(self) -> None:
         if self.port is None:
@@ -118,11 +122,17 @@ class Instance:
             self.host.endpoints.point(self.name, self.primary.socket)
 
     def _follow_source(self) -> None:
-        link = self._link(self.source, f"{self.source.name}>{self.name}")
-        self.primary = self._server()
-        self.primary.archive_to = None
-        self.primary.clone(self.source.primary)
-        self.primary.follow(link, synchronous=False)
+        fresh = self._server()
+        fresh.archive_to = None
+        try:
+            fresh.clone(self.source.primary)
+        except Exception:
+            fresh.remove()  # what the replica has, if anything, is better than nothing
+            raise
+        if self.primary:
+            self.primary.remove()
+        self.primary = fresh
+        self.primary.follow(self._link(self.source, self._source_link), synchronous=False)
         self._start_primary()
 
     def _link(self, source: "Instance", name: str) -> Link:
@@ -146,8 +156,10 @@ class Instance:
             standby = self.standby = self._server()
             standby.clone(self.primary)
             standby.follow(link, synchronous=True)
-            standby.write_parameters(self.parameters)
+            standby.write_parameters(self._in_force)
             standby.start()
+            standby.write_parameters(self.parameters)
+            standby.reload()
             _until(standby.is_following, "the standby to follow")
             self.primary.wait_for(link.name)
             _until(lambda: self.primary.is_in_sync(standby, link.name), "the standby to catch up")
@@ -157,9 +169,9 @@ class Instance:
         """Go on without a standby."""
         with self.lock:
             self.in_sync = False
-            standby, self.standby = self.standby, None
             if self.primary and self.primary.is_running:
                 self.primary.wait_for(None)
+            standby, self.standby = self.standby, None
             if standby:
                 standby.remove()
             self.host.endpoints.close(self.standby_link)
@@ -180,6 +192,9 @@ class Instance:
             self.standby.promote()
             self.primary, self.standby = self.standby, None
             self.zones.reverse()
+            if planned and self._in_force != self.parameters:
+                self.primary.stop()  # a reboot: settings that wait for a restart take hold
+                self._start_primary()
             self._open()
             self._lead_replicas()
             self.tell("failover-completed")
@@ -188,7 +203,8 @@ class Instance:
 
     def _lead_replicas(self) -> None:
         for replica in self.replicas:
-            self.host.endpoints.point(f"{self.name}>{replica.name}", self.primary.socket)
+            if replica.primary:  # else it is still being copied, and has no link yet
+                self.host.endpoints.point(f"{self.name}>{replica.name}", self.primary.socket)
 
     # Faults
 
@@ -198,17 +214,29 @@ class Instance:
 
     def _on_exit(self, server: Server) -> None:
         with self.lock:
-            if server is self.standby:
-                self.drop_standby()
-                self._again(self.add_standby)
-            elif server is self.primary:
-                try:
-                    if self.in_sync and self.standby.is_running:
-                        self.fail_over(planned=False)
-                    else:
-                        self._recover()
-                except Exception as error:
-                    self.tell("failed", str(error))
+            if server.process is None or server.is_running:
+                return  # while this waited for the lock, the server was stopped, or started again, on purpose
+            try:
+                if server is self.standby:
+                    self._again(self._replace_standby)
+                elif server is self.primary:
+                    self._take_over()
+            except Exception as error:
+                self.tell("failed", str(error))
+
+    def _take_over(self) -> None:
+        """Fail over to the standby; without one, or when it is lost as well, recover the primary on its own data."""
+        if self.in_sync and self.standby.is_running:
+            try:
+                return self.fail_over(planned=False)
+            except EngineFailed:
+                if self.standby is None:  # it is the primary already
+                    raise
+        self._recover()
+
+    def _replace_standby(self) -> None:
+        self.drop_standby()
+        self.add_standby()
 
     def _recover(self) -> None:
         """Start the lost primary again on its own data: crash recovery, without a standby to take over."""
@@ -216,7 +244,7 @@ class Instance:
         self.host.endpoints.point(self.name, None)
         self.drop_standby()
         self.primary.kill()
-        self.primary.start()
+        self._start_primary()
         if self.source is None:
             self.primary.wait_for(None)
         self._open()
@@ -247,7 +275,7 @@ class Instance:
 
     def _is_troubled(self) -> bool:
         if self.primary is None or not self.primary.is_running:
-            return False
+            return bool(self.source and self.port)  # its last copy failed: nobody else tries again
         with contextlib.suppress(Exception):
             if self.source:
                 return not self.cut_links & {self._source_link} and not self.primary.is_following()
@@ -257,12 +285,14 @@ class Instance:
 
     def _mend(self) -> None:
         if self.source:
-            self.primary.remove()
-            self._follow_source()
-            self._open()
+            with self.source.lock:
+                if self.source.primary.answers():
+                    self._follow_source()
+                    self._open()
+        elif self.in_sync and self.standby.is_running and not self.primary.answers():
+            self._take_over()  # a hung host: the standby has all that was acknowledged
         else:
-            self.drop_standby()
-            self.add_standby()
+            self._replace_standby()
 
     @property
     def _source_link(self) -> str:
@@ -275,6 +305,7 @@ class Instance:
         with self.lock:
             self.host.endpoints.point(self.name, None)
             self.drop_standby()
+            self.end_log()
             self.primary.stop()
 
     def start(self) -> None:
@@ -286,14 +317,20 @@ class Instance:
                 self.add_standby()
 
     def reboot(self) -> None:
-        """Restart the primary in its place; settings that wait for a restart take hold."""
+        """Restart the primary in its place; settings that wait for a restart take hold.
+
+        The standby is built anew: PostgreSQL stops replaying on a standby whose max_connections is below the primary's.
+        """
         with self.lock:
             self.host.endpoints.point(self.name, None)
+            self.drop_standby()
             self.primary.stop()
             self._start_primary()
             self._open()
             self._lead_replicas()
             self.tell("restarted")
+            if self.multi_az:
+                self._again(self.add_standby)
 
     def set_parameters(self, values: dict[str, str]) -> None:
         """Write the parameter group's values; dynamic ones hold at once, static ones from the next restart."""
@@ -363,6 +400,13 @@ class Instance:
                 self.latest = max(self.primary.ship_log(), self.latest)
             finally:
                 self.lock.release()
+
+    def end_log(self) -> None:
+        """Ship the log so that its end, up to now, can be restored."""
+        with self.lock:
+            if self.base and self.primary.is_running:
+                self.primary.end_log()
+                self.latest = max(self.primary.ship_log(), self.latest)
 
     def snapshot_to(self, directory: Path) -> None:
         """Copy the database to `directory`; from the standby where there is one, as RDS does."""

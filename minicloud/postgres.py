@@ -1,5 +1,6 @@
 """PostgreSQL: what `engine.Server` promises, with PostgreSQL's own means (streaming replication, WAL archive, PITR)."""
 
+import contextlib
 import datetime
 import functools
 import importlib.util
@@ -134,21 +135,30 @@ class Postgres(Server):
             return "true"
         whole = f'"{self.archive_to}/%f"'
         part = f'"{self.archive_to}/%f.{self.node.name}"'
-        return f"test -f {whole} || {{ cp %p {part} && mv -f {part} {whole}; }}"
+        # Where the archive is gone, backups were switched off: PostgreSQL would keep for ever what it cannot archive.
+        return f'test ! -d "{self.archive_to}" || ' f"test -f {whole} || {{ cp %p {part} && mv -f {part} {whole}; }}"
 
     def connect(self, database: str = "postgres", **options) -> psycopg.Connection:
+        quiet = "-c log_statement=none -c log_min_error_statement=panic"  # some of the statements hold a password
         return psycopg.connect(host=str(self.node), port=PORT, user=self.ADMIN, password=self.secret, dbname=database,
-                               autocommit=True, connect_timeout=5, **options)
+                               autocommit=True, connect_timeout=5, options=quiet, **options)
 
-    def _ask(self, query, *args):
+    @contextlib.contextmanager
+    def _session(self):
         try:
             with self.connect() as connection:
-                return connection.execute(query, args or None).fetchone()
+                yield connection
         except psycopg.OperationalError as error:
             raise EngineFailed(f"PostgreSQL did not answer: {str(error).strip()} {tail(self.log)}") from error
+        except psycopg.Error as error:
+            raise EngineFailed(f"PostgreSQL said: {str(error).strip()}") from error
+
+    def _ask(self, query, *args):
+        with self._session() as connection:
+            return connection.execute(query, args or None).fetchone()
 
     def _tell(self, *statements) -> None:
-        with self.connect() as connection:
+        with self._session() as connection:
             for statement in statements:
                 connection.execute(statement)
 
@@ -224,7 +234,11 @@ class Postgres(Server):
     def is_in_sync(self, standby: Server, name: str) -> bool:
         row = self._ask("SELECT sync_state = 'sync' AND state = 'streaming' AND current_setting("
                         "'synchronous_standby_names') <> '' FROM pg_stat_replication WHERE application_name = %s", name)
-        return bool(row and row[0])
+        if not (row and row[0]):
+            return False
+        # It is the checkpointer that makes commits wait. A checkpoint done after the reload says that it has reloaded.
+        self._tell("CHECKPOINT")
+        return True
 
     def promote(self) -> None:
         if not self._ask("SELECT pg_promote(wait_seconds => 30)")[0]:
@@ -242,7 +256,7 @@ class Postgres(Server):
     def ship_log(self) -> datetime.datetime:
         """As promised by Server. A marker is committed first, so that every time before it can be a recovery target:
         PostgreSQL refuses a target beyond the last commit it finds."""
-        with self.connect() as connection:
+        with self._session() as connection:
             now = connection.execute("SELECT clock_timestamp()").fetchone()[0]
             current = connection.execute("SELECT pg_current_wal_insert_lsn()").fetchone()[0]
             if current == self._shipped_lsn:
@@ -255,6 +269,9 @@ class Postgres(Server):
         return now
 
     _shipped_lsn: str | None = None
+
+    def end_log(self) -> None:
+        self._shipped_lsn = None  # an idle server gets no markers, so times since the last one are no targets
 
     def _wait_until(self, done, seconds: float, what: str) -> None:
         pause = threading.Event()
