@@ -24,6 +24,7 @@ from minicloud.engine import EngineUnavailable
 from minicloud.instance import Host, Instance
 from minicloud.rds_limits import (
     check_class,
+    check_database,
     check_parameter,
     check_password,
     check_retention,
@@ -108,10 +109,23 @@ class Responses(RDSResponse):
         check_user(params.get("MasterUsername"))
         check_retention(params.get("BackupRetentionPeriod"))
         check_storage(params.get("AllocatedStorage"))
+        check_database(params.get("DBName"))
+        self._check_group(params.get("DBParameterGroupName"), params["Engine"])
         if params.get("MultiAZ") and params.get("AvailabilityZone"):
             refuse("InvalidParameterCombination",
                     "Requesting a specific availability zone is not valid for Multi-AZ instances.")
         return offer
+
+    def _check_group(self, name: str | None, engine: str) -> None:
+        if not name:
+            return
+        self._add_default_groups()
+        group = self.backend.db_parameter_groups.get(name)
+        if group is None:
+            raise DBParameterGroupNotFoundError(name)
+        if group.family != family(engine):
+            refuse("InvalidParameterCombination", f"The parameter group {name} with family {group.family} can't be used "
+                   f"for this instance: its family is {family(engine)}.")
 
     def describe_db_engine_versions(self) -> ActionResult:
         engine, version = self.params.get("Engine"), self.params.get("EngineVersion")
@@ -142,8 +156,16 @@ class Responses(RDSResponse):
             check_password(params["MasterUserPassword"], False)
         if "DBInstanceClass" in params:
             check_class(params["DBInstanceClass"])
+        if params.get("EngineVersion") not in (None, db.engine_version, major(db.engine, db.engine_version)):
+            _offer(db.engine, params["EngineVersion"])
+        if db.is_replica and (params.get("MultiAZ") or params.get("BackupRetentionPeriod")):
+            refuse("NotImplemented", "minicloud runs no Multi-AZ read replicas and backs up none. Promote it first.")
+        if db.is_replica and params.get("MasterUserPassword"):
+            refuse("InvalidDBInstanceState", "The master password of a read replica is its source's: modify that.")
+        self._check_group(params.get("DBParameterGroupName"), db.engine)
         if params.get("NewDBInstanceIdentifier"):
             refuse("NotImplemented", "minicloud does not rename DB instances. Create one with the new identifier.")
+        check_storage(params.get("AllocatedStorage"))
         if params.get("AllocatedStorage") and params["AllocatedStorage"] < db.allocated_storage:
             refuse("InvalidParameterCombination", "You can't reduce the storage: it was "
                     f"{db.allocated_storage} GiB and {params['AllocatedStorage']} GiB was asked for.")
@@ -181,7 +203,7 @@ class Responses(RDSResponse):
             return super().reboot_db_instance()
         self._require_available(db)
         if not self.params.get("ForceFailover"):
-            self.plane.work(db, "rebooting", instance.reboot, lambda: setattr(db, "parameters_pending", False))
+            self.plane.work(db, "rebooting", instance.reboot)
             return ActionResult({"DBInstance": db})
         if not db.multi_az:
             refuse("InvalidParameterCombination",
@@ -197,7 +219,7 @@ class Responses(RDSResponse):
         if instance is None:
             return super().stop_db_instance()
         self._require_available(db)
-        if instance.source or instance.replicas:
+        if db.is_replica or db.replicas:
             refuse("InvalidDBInstanceState", f"Cannot stop {db.db_instance_identifier}: it is a read replica or has one.")
         if self.params.get("DBSnapshotIdentifier"):
             refuse("NotImplemented", "minicloud takes no snapshot at a stop. Call CreateDBSnapshot first.")
@@ -231,13 +253,19 @@ class Responses(RDSResponse):
         return self._delete(db, instance, final)
 
     def _delete(self, db: DBInstance, instance: Instance, final: str | None) -> ActionResult:
-        source = next((d for d, i in self.plane.instances.items() if i is instance.source), None)
-        snapshot = None
+        instances = list(self.plane.instances.items())
+        source = next((d for d, i in instances if i is instance.source), None)
+        orphans = [d for d, i in instances if i in instance.replicas]
+        if any(d.status != "available" for d in orphans) or len(orphans) < len(db.replicas):
+            refuse("InvalidDBInstanceState", f"The read replicas of {db.db_instance_identifier} are promoted when it is "
+                   f"deleted, and that needs all of them available: {', '.join(db.replicas)}.")
+        if final and db.status not in ("available", "stopped"):
+            self._require_available(db)
+        snapshot, stopped = None, db.status == "stopped"
         if final:
             snapshot = self.backend.create_db_snapshot(db.db_instance_identifier, final, snapshot_type="manual")
         elif db.is_replica:
             self.params["SkipFinalSnapshot"] = True
-        orphans = [d for d, i in self.plane.instances.items() if i in instance.replicas]
 
         def gone():
             if source:
@@ -248,8 +276,11 @@ class Responses(RDSResponse):
             self.plane.instances.pop(db)
             self.plane.tell(db, "deleted")
             self.backend.databases.pop(db.db_instance_identifier)
+            if db.manage_master_user_password:
+                db.master_user_secret.delete_secret()
 
-        steps = [lambda: self._fill_snapshot(snapshot, instance)] if snapshot else []
+        steps = [instance.start] if snapshot and stopped else []
+        steps += [lambda: self._fill_snapshot(snapshot, instance)] if snapshot else []
         steps += [lambda orphan=orphan: self._promote(orphan) for orphan in orphans]
         self.plane.work(db, "deleting", *steps, instance.delete, gone, then="deleted")
         return ActionResult({"DBInstance": db})
@@ -257,6 +288,7 @@ class Responses(RDSResponse):
     # Read replicas
 
     def create_db_instance_read_replica(self) -> ActionResult:
+        self._require("SourceDBInstanceIdentifier")
         source_db = self.backend.find_db_from_id(self.params["SourceDBInstanceIdentifier"])
         source = self.plane.instances.get(source_db)
         if source is None:
@@ -312,7 +344,7 @@ class Responses(RDSResponse):
 
     def _promote(self, db: DBInstance) -> None:
         instance = self.plane.instances[db]
-        source = next(d for d, i in self.plane.instances.items() if i is instance.source)
+        source = next(d for d, i in list(self.plane.instances.items()) if i is instance.source)
         instance.promote()
         _forget_replica(source, db)
         db.is_replica, db.source_db_instance_identifier, db.status_infos = False, None, []
@@ -328,8 +360,16 @@ class Responses(RDSResponse):
         answer = super().create_db_snapshot()
         snapshot = answer.result["DBSnapshot"]
         snapshot.status, snapshot.percent_progress = "creating", 0
-        self.plane.work(db, "backing-up", lambda: self._fill_snapshot(snapshot, instance))
+        self.plane.work(db, "backing-up", lambda: self._take_snapshot(snapshot, instance))
         return answer
+
+    def _take_snapshot(self, snapshot: DBSnapshot, instance: Instance) -> None:
+        """Fill a snapshot; when that fails the snapshot has failed, not the instance."""
+        try:
+            self._fill_snapshot(snapshot, instance)
+        except Exception:
+            snapshot.status = "failed"
+            self.plane.record_failure()
 
     def _fill_snapshot(self, snapshot: DBSnapshot, instance: Instance) -> None:
         path = self.plane.host.directory("b", make=False)
@@ -340,6 +380,7 @@ class Responses(RDSResponse):
 
     def copy_db_snapshot(self) -> ActionResult:
         source = self._find_snapshot(self.params["SourceDBSnapshotIdentifier"])
+        self._require_complete(source)
         answer = super().copy_db_snapshot()
         files = self._files(source)
         if files:
@@ -367,6 +408,12 @@ class Responses(RDSResponse):
         threading.Thread(target=run, daemon=True).start()
 
     def delete_db_snapshot(self) -> ActionResult:
+        snapshot = self._find_snapshot(self.params["DBSnapshotIdentifier"])
+        if snapshot.snapshot_type == "automated":
+            refuse("InvalidDBSnapshotState", f"The snapshot {snapshot.db_snapshot_identifier} is automated; "
+                   "only manual ones can be deleted. Set BackupRetentionPeriod to 0 to be rid of it.")
+        if snapshot.status == "creating":
+            self._require_complete(snapshot)
         answer = super().delete_db_snapshot()
         path = self.plane.snapshots.pop(answer.result["DBSnapshot"], None)
         if path:
@@ -375,12 +422,12 @@ class Responses(RDSResponse):
         return answer
 
     def restore_db_instance_from_db_snapshot(self) -> ActionResult:
+        self._require("DBSnapshotIdentifier")
         snapshot = self._find_snapshot(self.params["DBSnapshotIdentifier"])
+        self._require_complete(snapshot)
         files = self._files(snapshot)
         if files is None:
             return super().restore_db_instance_from_db_snapshot()
-        if snapshot.status != "available":
-            refuse("InvalidDBSnapshotState", f"The snapshot {snapshot.db_snapshot_identifier} is {snapshot.status}.")
         self._check_restore()
         answer = super().restore_db_instance_from_db_snapshot()
         db = answer.result["DBInstance"]
@@ -390,6 +437,7 @@ class Responses(RDSResponse):
         return answer
 
     def restore_db_instance_to_point_in_time(self) -> ActionResult:
+        self._require("SourceDBInstanceIdentifier")
         source_db = self.backend.describe_db_instances(self.params.get("SourceDBInstanceIdentifier"))[0]
         source = self.plane.instances.get(source_db)
         if source is None:
@@ -420,7 +468,7 @@ class Responses(RDSResponse):
             refuse("InvalidParameterValue", "The specified instance cannot be restored to a time earlier than "
                     f"{source.earliest:%Y-%m-%dT%H:%M:%SZ} or later than {source.latest:%Y-%m-%dT%H:%M:%SZ}: "
                     f"{asked:%Y-%m-%dT%H:%M:%SZ} lies outside.")
-        return None if asked == source.latest and source.primary is None else asked
+        return asked
 
     def _check_restore(self, name: str = "DBInstanceIdentifier") -> None:
         if self.params[name] in self.backend.databases:
@@ -440,10 +488,15 @@ class Responses(RDSResponse):
     def _find_snapshot(self, identifier: str) -> DBSnapshot:
         return self.backend.get_db_snapshot(identifier)
 
+    def _require_complete(self, snapshot: DBSnapshot) -> None:
+        if snapshot.status != "available":
+            refuse("InvalidDBSnapshotState", f"The snapshot {snapshot.db_snapshot_identifier} is {snapshot.status}; "
+                   "it can be used when it is available.")
+
     def _files(self, snapshot: DBSnapshot) -> Path | None:
         """Return where a snapshot's data lies; an automated one's is its instance's base backup."""
         if snapshot.snapshot_type == "automated":
-            for db, instance in self.plane.instances.items():
+            for db, instance in list(self.plane.instances.items()):
                 if db.db_instance_identifier == snapshot.db_instance_identifier and db.region == snapshot.region:
                     return instance.base
         return self.plane.snapshots.get(snapshot)
@@ -509,6 +562,11 @@ class Responses(RDSResponse):
     def _find(self) -> tuple[DBInstance, Instance | None]:
         db = self.backend.describe_db_instances(self.params["DBInstanceIdentifier"])[0]
         return db, self.plane.instances.get(db)
+
+    def _require(self, name: str) -> None:
+        """Refuse a request without the parameter `name`: AWS has other ways to say it, minicloud has not."""
+        if not self.params.get(name):
+            refuse("InvalidParameterCombination", f"minicloud needs the parameter {name}.")
 
     def _require_available(self, db: DBInstance) -> None:
         if db.status != "available":

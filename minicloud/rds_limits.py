@@ -34,8 +34,18 @@ def check_user(name: str | None) -> None:
     if not name or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,62}", name):
         refuse("InvalidParameterValue", f"The parameter MasterUsername is not valid: {name!r}. It must begin with a letter "
                 "and hold letters, digits and underscores, at most 63.")
-    if name.lower() in ("rdsadmin", "root", "rds_superuser"):
+    if name.lower() in ("rdsadmin", "root", "rds_superuser") or name.lower().startswith("pg_"):
         refuse("InvalidParameterValue", f"MasterUsername {name} cannot be used as it is a reserved word used by the engine")
+
+
+def check_database(name: str | None) -> None:
+    if name is None:
+        return
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,62}", name):
+        refuse("InvalidParameterValue", f"DBName {name!r} is not valid: it must begin with a letter and hold letters, "
+                "digits and underscores, at most 63.")
+    if name.lower() in ("template0", "template1", "rdsadmin", "mysql", "sys", "information_schema"):
+        refuse("InvalidParameterValue", f"DBName {name} cannot be used as it is a reserved word used by the engine")
 
 
 def check_retention(days: int | None) -> None:
@@ -59,6 +69,10 @@ def check_parameter(known: dict[str, dict], parameter: dict) -> None:
         refuse("InvalidParameterCombination", f"cannot use immediate apply method for static parameter {name}; "
                 "use pending-reboot.")
     allowed = row.get("AllowedValues")
+    if allowed and row["DataType"] in ("boolean", "string"):
+        words = {*allowed.lower().split(","), *(("on", "off", "true", "false") if row["DataType"] == "boolean" else ())}
+        if str(value).lower() not in words:
+            refuse("InvalidParameterValue", f"Invalid parameter value: {value} for: {name} allowed values are: {allowed}")
     if allowed and row["DataType"] in ("integer", "float"):
         low, high = (float(part) for part in re.fullmatch(r"(-?[\d.e+]+)-(-?[\d.e+]+)", allowed).groups())
         try:

@@ -152,7 +152,10 @@ class Plane:
         db.backend.events.append(entry)
         if event == "failover-completed":
             db.availability_zone, db.secondary_availability_zone = self.instances[db].zones
-        db.status = STATUS_AFTER.get(event, db.status)
+        if event in ("restarted", "recovery-completed"):
+            db.parameters_pending = False
+        if db.status != "deleting" or event == "failed":
+            db.status = STATUS_AFTER.get(event, db.status)
 
     def work(self, db: DBInstance, status: str, *steps: Callable[[], Any], then: str = "available") -> None:
         """Do `steps` in the background, with `status` meanwhile and `then` after; a failure is told as an event."""
@@ -162,7 +165,8 @@ class Plane:
             try:
                 for step in steps:
                     step()
-                db.status = then
+                if db.status != "deleting" or then == "deleted":
+                    db.status = then
             except Exception as error:
                 self.record_failure()
                 self.tell(db, "failed", str(error))
@@ -199,8 +203,8 @@ class Plane:
 
     def find(self, name: str) -> Instance:
         """Return the instance of that identifier in any Region. Raises LookupError."""
-        for db, instance in self.instances.items():
-            if db.db_instance_identifier == name:
+        for db, instance in list(self.instances.items()):
+            if db.db_instance_identifier == name.lower():
                 return instance
         known = ", ".join(sorted(db.db_instance_identifier for db in self.instances)) or "none"
         raise LookupError(f"There is no DB instance {name!r} here; the ones that run: {known}.")
@@ -208,7 +212,7 @@ class Plane:
     def crash(self, name: str) -> None:
         """Kill the primary of instance `name` with SIGKILL."""
         instance = self.find(name)
-        if not (instance.primary and instance.primary.is_running):
+        if not (instance.port and instance.primary.is_running):
             raise LookupError(f"DB instance {name!r} is not running, so there is nothing to kill.")
         instance.crash()
 
@@ -219,8 +223,8 @@ class Plane:
                 raise LookupError(f"DB instance {source!r} has no standby; name a replica as well.")
             return instance, instance.standby_link
         instance = self.find(replica)
-        if instance.source is not self.find(source):
-            raise LookupError(f"{replica!r} is not a read replica of {source!r}.")
+        if instance.source is not self.find(source) or not instance.port:
+            raise LookupError(f"{replica!r} is not a running read replica of {source!r}.")
         return instance, f"{instance.source.name}>{instance.name}"
 
     def cut(self, source: str, replica: str | None = None) -> None:

@@ -94,6 +94,9 @@ class Cloud:
                 return Response(json.dumps({"error": f"no such order: {request.method} {verb}"}), 404)
         except LookupError as error:
             return Response(json.dumps({"error": error.args[0]}), 400)
+        except Exception as error:
+            record_traceback(self.log)
+            return Response(json.dumps({"error": f"The local cloud failed at {verb}: {error} Its log: {self.log}"}), 500)
         return Response(json.dumps(answer), content_type="application/json")
 
     def _fault(self, verb: str, names: list[str]) -> None:
