@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import boto3
+import psutil
 import psycopg
 import pytest
 from botocore.exceptions import ClientError
@@ -133,6 +134,43 @@ def answers(db) -> bool:
     return False
 
 
+def servers(cloud, standby: bool) -> list[psutil.Process]:
+    """Return the PostgreSQL servers of the cloud that follow another one, or those that do not."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        arguments = process.info["cmdline"] or []
+        if "-D" in arguments and arguments[arguments.index("-D") + 1].startswith(cloud.run):
+            data = Path(arguments[arguments.index("-D") + 1])
+            found += [process] if (data / "standby.signal").exists() == standby else []
+    return found
+
+
+def test_a_hung_primary_is_failed_over(cloud, rds):
+    """A primary that is there and answers nobody is replaced by its standby; no acknowledged row is lost."""
+    with instance(rds, "hung", "postgres", MultiAZ=True) as db:
+        sql(db, "CREATE TABLE t (i int)")
+        sql(db, "INSERT INTO t VALUES (1)")
+        primary, = servers(cloud, standby=False)
+        for process in [primary, *primary.children(recursive=True)]:
+            process.suspend()
+        until(lambda: answers(db), "the standby has taken over")
+        assert sql(db, "SELECT i FROM t")[0][0] == 1 and not primary.is_running()
+        assert available(rds, "hung")["AvailabilityZone"] == db["SecondaryAvailabilityZone"]
+
+
+def test_what_is_lost_in_pairs_comes_back(cloud, rds):
+    """Primary and standby killed together, then the endpoints' forwarder: the data and the endpoint are there again."""
+    with instance(rds, "pair", "postgres", MultiAZ=True) as db:
+        sql(db, "CREATE TABLE t (i int)")
+        for server in servers(cloud, standby=True) + servers(cloud, standby=False):
+            server.kill()
+        until(lambda: count(db, "t") == 0, "the primary has recovered on its own data")
+        in_sync(cloud, "pair")
+        forwarder, = (p for p in psutil.Process(cloud._process.pid).children() if "minicloud.endpoint" in p.cmdline())
+        forwarder.kill()
+        until(lambda: count(db, "t") == 0, "the endpoint is back at its port")
+
+
 @pytest.mark.parametrize("engine", BOTH)
 def test_a_read_replica_follows_and_can_be_promoted(cloud, rds, engine):
     """A replica in another Region follows asynchronously, refuses writes, catches up after a cut link, and is promoted."""
@@ -198,6 +236,42 @@ def test_snapshots_outlive_their_instance_and_travel(rds, engine):
         europe.restore_db_instance_from_db_snapshot(DBInstanceIdentifier="again", DBSnapshotIdentifier=name)
         assert sql(available(europe, "again"), "SELECT count(*) FROM t")[0][0] == rows
         delete(europe, "again")
+
+
+def test_a_snapshot_can_be_used_when_it_is_complete(rds):
+    """While a snapshot is being created it is neither restored nor copied nor deleted; an automated one is not deleted."""
+    with instance(rds, "shot", "postgres"):
+        rds.create_db_snapshot(DBInstanceIdentifier="shot", DBSnapshotIdentifier="early")
+        automated, = rds.describe_db_snapshots(DBInstanceIdentifier="shot", SnapshotType="automated")["DBSnapshots"]
+        for call in (lambda: rds.restore_db_instance_from_db_snapshot(DBInstanceIdentifier="x", DBSnapshotIdentifier="early"),
+                     lambda: rds.copy_db_snapshot(SourceDBSnapshotIdentifier="early", TargetDBSnapshotIdentifier="x"),
+                     lambda: rds.delete_db_snapshot(DBSnapshotIdentifier="early"),
+                     lambda: rds.delete_db_snapshot(DBSnapshotIdentifier=automated["DBSnapshotIdentifier"])):
+            with pytest.raises(ClientError, match="InvalidDBSnapshotState"):
+                call()
+
+
+def test_an_idle_instance_can_be_restored_to_its_latest_time(rds):
+    """Where nothing was written for a while, and after a stop, LatestRestorableTime is a time that can be restored."""
+    with instance(rds, "idle", "postgres") as db:
+        sql(db, "CREATE TABLE t (i int)")
+        end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=6)  # longer than from shipping to shipping
+        until(lambda: available(rds, "idle")["LatestRestorableTime"] > end, "the log is shipped")
+        assert restored_to_latest(rds, "idle") == 0
+        rds.stop_db_instance(DBInstanceIdentifier="idle")
+        until(lambda: rds.describe_db_instances(DBInstanceIdentifier="idle")["DBInstances"][0]["DBInstanceStatus"]
+              == "stopped", "the instance is stopped")
+        assert restored_to_latest(rds, "idle") == 0
+
+
+def restored_to_latest(rds, identifier: str) -> int | None:
+    """Restore an instance to its LatestRestorableTime; return how many rows its table `t` has then."""
+    latest = rds.describe_db_instances(DBInstanceIdentifier=identifier)["DBInstances"][0]["LatestRestorableTime"]
+    rds.restore_db_instance_to_point_in_time(SourceDBInstanceIdentifier=identifier, RestoreTime=latest,
+                                             TargetDBInstanceIdentifier="restored")
+    rows = count(available(rds, "restored"), "t")
+    delete(rds, "restored")
+    return rows
 
 
 @pytest.mark.parametrize("engine", BOTH)
@@ -272,6 +346,23 @@ def test_a_parameter_group_reaches_the_engine(rds, engine):
             {"ParameterName": dynamic, "ParameterValue": value, "ApplyMethod": "immediate"}])
 
 
+def test_a_static_parameter_reaches_the_standby(cloud, rds):
+    """With Multi-AZ a static parameter holds after a reboot, and after every failover that follows."""
+    rds.create_db_parameter_group(DBParameterGroupName="static", DBParameterGroupFamily="postgres18", Description="test")
+    with instance(rds, "both", "postgres", MultiAZ=True, DBParameterGroupName="static") as db:
+        for limit, options in (("150", {}), ("57", {"ForceFailover": True})):
+            rds.modify_db_parameter_group(DBParameterGroupName="static", Parameters=[
+                {"ParameterName": "max_connections", "ParameterValue": limit, "ApplyMethod": "pending-reboot"}])
+            in_sync(cloud, "both")
+            rds.reboot_db_instance(DBInstanceIdentifier="both", **options)
+            available(rds, "both")
+            assert sql(db, "SHOW max_connections")[0][0] == limit
+            in_sync(cloud, "both")
+            cloud.crash("both")
+            until(lambda: answers(db), "the standby has taken over")
+            assert sql(db, "SHOW max_connections")[0][0] == limit
+
+
 @pytest.mark.parametrize("engine", BOTH)
 def test_an_instance_can_be_modified_stopped_and_started(cloud, rds, engine):
     """A new password holds, Multi-AZ can be added and taken away, data and endpoint survive a stop and start."""
@@ -305,6 +396,9 @@ REFUSALS = [
     ({"BackupRetentionPeriod": 36}, "between 0 and 35"),
     ({"MultiAZ": True, "AvailabilityZone": "us-east-1a"}, "not valid for Multi-AZ"),
     ({"MasterUsername": "rdsadmin"}, "reserved"),
+    ({"MasterUsername": "pg_boss"}, "reserved"),
+    ({"DBName": "1st"}, "must begin with a letter"),
+    ({"DBParameterGroupName": "nobody-made-it"}, "nobody-made-it not found"),
     ({"DBInstanceIdentifier": "ends-with-"}, "not a valid identifier"),
     ({"Engine": "dbase"}, "not supported|not valid|invalid"),
     ({"PreferredBackupWindow": "06:00-07:00", "PreferredMaintenanceWindow": "mon:06:30-mon:07:30"}, "(?i)overlap"),
