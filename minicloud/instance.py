@@ -139,7 +139,7 @@ class Instance:
         """Return the way to `source`'s primary: an endpoint, so that it can be cut and can follow a failover."""
         self.host.endpoints.close(name)
         port = self.host.endpoints.open(name, source.primary.socket)
-        return Link(endpoint.HOST, port, name.replace(">", "-to-").replace("/", "-"))
+        return Link(endpoint.HOST, port, name.replace(">", "-to-").replace("/", "-")[-63:])  # PostgreSQL keeps no more
 
     # Multi-AZ
 

@@ -192,7 +192,8 @@ class MariaDB(Server):
     @contextlib.contextmanager
     def _cursor(self, **options):
         try:
-            with self.connect(**options) as connection, connection.cursor() as cursor:
+            # A hung server must not hang who asks it, with the instance's lock in hand.
+            with self.connect(**{"read_timeout": 60} | options) as connection, connection.cursor() as cursor:
                 yield cursor
         except pymysql.MySQLError as error:
             raise EngineFailed(f"MariaDB said {error}. {tail(self.log)}") from error

@@ -61,6 +61,12 @@ class Responses(RDSResponse):
 
     plane: Plane
 
+    def call_action(self):
+        if (self._get_action() or "").startswith("Describe"):
+            return super().call_action()
+        with self.plane.changing:  # what a request has checked must still hold when it acts
+            return super().call_action()
+
     def create_db_instance(self) -> ActionResult:
         if self.params.get("Engine") not in OFFERS:
             return super().create_db_instance()

@@ -69,9 +69,10 @@ def check_parameter(known: dict[str, dict], parameter: dict) -> None:
         refuse("InvalidParameterCombination", f"cannot use immediate apply method for static parameter {name}; "
                 "use pending-reboot.")
     allowed = row.get("AllowedValues")
-    if allowed and row["DataType"] in ("boolean", "string"):
+    if allowed and row["DataType"] in ("boolean", "string", "list"):
         words = {*allowed.lower().split(","), *(("on", "off", "true", "false") if row["DataType"] == "boolean" else ())}
-        if str(value).lower() not in words:
+        asked = str(value).lower()
+        if not words.issuperset(filter(None, asked.split(",")) if row["DataType"] == "list" else [asked]):
             refuse("InvalidParameterValue", f"Invalid parameter value: {value} for: {name} allowed values are: {allowed}")
     if allowed and row["DataType"] in ("integer", "float"):
         low, high = (float(part) for part in re.fullmatch(r"(-?[\d.e+]+)-(-?[\d.e+]+)", allowed).groups())

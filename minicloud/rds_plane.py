@@ -116,6 +116,7 @@ class Plane:
         self.instances: dict[DBInstance, Instance] = {}
         self.snapshots: dict[DBSnapshot, Path] = {}
         self.catalogues: dict[type[Server], list[dict]] = {}
+        self.changing = threading.Lock()  # one request at a time changes anything
         _fill_records(self)
         threading.Thread(target=self._tick, daemon=True, name="rds-ticks").start()
 

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import boto3
@@ -361,6 +362,29 @@ def test_a_static_parameter_reaches_the_standby(cloud, rds):
             cloud.crash("both")
             until(lambda: answers(db), "the standby has taken over")
             assert sql(db, "SHOW max_connections")[0][0] == limit
+
+
+def test_a_parameter_value_the_engine_cannot_read_is_refused(rds):
+    """It would stop the server at its next start: a wrong word, a wrong number, a group of another engine."""
+    rds.create_db_parameter_group(DBParameterGroupName="words", DBParameterGroupFamily="postgres18", Description="test")
+    for name, value in (("wal_compression", "banana"), ("autovacuum", "maybe"), ("max_connections", "many")):
+        with pytest.raises(ClientError, match=f"{value} for: {name} allowed values are"):
+            rds.modify_db_parameter_group(DBParameterGroupName="words", Parameters=[
+                {"ParameterName": name, "ParameterValue": value, "ApplyMethod": "pending-reboot"}])
+    with pytest.raises(ClientError, match="family postgres18 can't be used"):
+        rds.create_db_instance(DBInstanceIdentifier="never", Engine="mariadb", DBInstanceClass="db.t4g.micro",
+                               AllocatedStorage=20, MasterUsername="shopadmin", MasterUserPassword=PASSWORD,
+                               DBParameterGroupName="words")
+
+
+def test_one_of_two_requests_for_a_name_wins(rds):
+    """Clients that ask for the same identifier at once get one instance between them."""
+    request = {"DBInstanceIdentifier": "once", "Engine": "postgres", "DBInstanceClass": "db.t4g.micro",
+               "AllocatedStorage": 20, "MasterUsername": "shopadmin", "MasterUserPassword": PASSWORD}
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(rds.create_db_instance, **request) for _ in range(8)]
+    assert [type(call.exception()).__name__ for call in asked].count("DBInstanceAlreadyExistsFault") == 7
+    delete(rds, "once")
 
 
 @pytest.mark.parametrize("engine", BOTH)
