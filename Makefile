@@ -21,7 +21,7 @@ test: .venv/tests book  ## set up, build the book, run every check
 	@$(BIN)/python -m pytest
 
 lab: .venv/book  ## open JupyterLab on the notebooks
-	@$(BIN)/jupyter lab --ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root) notebooks
+	@$(BIN)/jupyter lab --ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root) --LabApp.default_url=/lab/tree/notebooks
 
 serve: book  ## serve the site on this machine
 	@$(BIN)/python -u -m http.server 0 --bind 127.0.0.1 --directory _build/html
