@@ -8,7 +8,7 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 export JUPYTER_PREFER_ENV_PATH := 1
 export PYTHONUTF8 := 1
 
-.PHONY: help book test lab serve cloud bench binder lock clean
+.PHONY: help book test lab serve cloud exercises bench binder lock clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' Makefile | expand -t 15
@@ -28,6 +28,9 @@ serve: book  ## serve the site on this machine
 
 cloud: .venv/book  ## run the local cloud for other programs
 	@$(BIN)/python -m minicloud
+
+exercises: .venv/book  ## write the exercises from their solutions
+	@$(BIN)/python -m tools.exercises
 
 bench: .venv/tests  ## measure what the README promises
 	@$(BIN)/python tests/bench.py

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import nbformat
 import yaml
 from sphinx_external_toc.parsing import parse_toc_yaml
 
@@ -53,9 +54,15 @@ def build(root: Path) -> None:
 
 
 def _notebooks(root: Path) -> list[Path]:
-    """Return the notebooks named in _toc.yml, in its order."""
+    """Return the notebooks named in _toc.yml that are to be executed, in its order."""
     pages = [page.removesuffix(".ipynb") for page in parse_toc_yaml(root / "_toc.yml")]
-    return [path for page in pages if (path := root / f"{page}.ipynb").exists()]
+    return [path for page in pages if (path := root / f"{page}.ipynb").exists() and _is_executed(path)]
+
+
+def _is_executed(path: Path) -> bool:
+    """Tell whether a notebook is to be executed: MyST-NB's own switch in its metadata is not off."""
+    metadata = nbformat.read(path, as_version=4).metadata
+    return metadata.get("mystnb", {}).get("execution_mode") != "off"
 
 
 def _timeout(root: Path) -> float | None:

@@ -8,7 +8,7 @@ import hashlib
 import sys
 from pathlib import Path
 
-EXECUTION_INPUTS = ("minicloud", "datasets", "requirements.txt", "book/claims.yml")
+EXECUTION_INPUTS = ("minicloud", "datasets", "requirements.txt", "book/claims.yml", "notebooks/exercises/checks")
 
 
 def fingerprint(root: Path) -> str:
