@@ -115,6 +115,7 @@ class Plane:
         self.host, self.log = host, log
         self.instances: dict[DBInstance, Instance] = {}
         self.snapshots: dict[DBSnapshot, Path] = {}
+        self.failures: dict[DBInstance, str] = {}  # why an instance is `failed`
         self.catalogues: dict[type[Server], list[dict]] = {}
         self.changing = threading.Lock()  # one request at a time changes anything
         _fill_records(self)
@@ -155,6 +156,8 @@ class Plane:
             db.availability_zone, db.secondary_availability_zone = self.instances[db].zones
         if event in ("restarted", "recovery-completed"):
             db.parameters_pending = False
+        if event == "failed":
+            self.failures[db] = detail
         if db.status != "deleting" or event == "failed":
             db.status = STATUS_AFTER.get(event, db.status)
 
@@ -194,8 +197,9 @@ class Plane:
             name = f"{instance.engine.__name__.replace('Postgres', 'PostgreSQL')} {instance.engine.version()}"
             where = f"{endpoint.HOST}:{instance.port}" if instance.port else ""
             role = "read replica" if instance.source else "primary"
+            state = f"failed: {self.failures[db]}" if db.status == "failed" else db.status
             rows.append({"resource": db.db_instance_identifier, "engine": name, "role": role,
-                         "zone": instance.zones[0], "endpoint": where, "state": db.status})
+                         "zone": instance.zones[0], "endpoint": where, "state": state})
             if instance.multi_az:
                 state = "in sync" if instance.in_sync else "being built"
                 rows.append({"resource": db.db_instance_identifier, "engine": name, "role": "standby",

@@ -91,6 +91,7 @@ class Supervisor:
         self._wake_reader, self._wake_writer = os.pipe()
         for end in (self._wake_reader, self._wake_writer):
             os.set_blocking(end, False)
+        self._poll_seconds: float | None = None
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake_reader, selectors.EVENT_READ, "wake")
         self._watch_owner(owner_pipe)
@@ -103,7 +104,9 @@ class Supervisor:
             self._selector.register(owner_pipe, selectors.EVENT_READ, "owner")
         if self._owner_pid is not None:
             handle = platforms.process_handle(self._owner_pid)
-            if handle is not None:
+            if handle is None:
+                self._poll_seconds = 0.5  # look for the owner now and then
+            else:
                 self._selector.register(handle, selectors.EVENT_READ, "owner")
 
     def _install_signals(self) -> None:
@@ -187,15 +190,14 @@ class Supervisor:
     def serve(self) -> str:
         """Fork, watch and reap until the end is asked for; return why it came: 'owner' or 'asked'."""
         why = "asked"
-        poll = None if self._owner_pid is None or platforms.LINUX else 0.5
         while not self._ending:
-            for key, _ in self._selector.select(poll):
+            for key, _ in self._selector.select(self._poll_seconds):
                 if key.data == "owner" and self._owner_is_gone(key.fd):
                     self._ending, why = True, "owner"
                 elif key.data == "wake":
                     with contextlib.suppress(BlockingIOError):
                         os.read(self._wake_reader, 4096)
-            if poll and not platforms.is_alive(self._owner_pid):
+            if self._poll_seconds and not platforms.is_alive(self._owner_pid):
                 self._ending, why = True, "owner"
             while not self._requests.empty():
                 self._requests.get()()
