@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -98,14 +99,18 @@ def die_with_a_forked_child(kernel: Kernel) -> None:
 
 @pytest.mark.parametrize("ending", [kill, terminate, restart, crash_in_a_cell, die_with_a_forked_child])
 def test_nothing_is_left_when_the_kernel_ends(ending):
-    """Ten kernels with a running database each, ended in one way: nothing of their clouds is left."""
-    for _ in range(TIMES):
+    """Ten kernels with a running database each, two at a time, ended in one way: nothing of their clouds is left."""
+
+    def once(_):
         kernel = Kernel()
         try:
             ending(kernel)
             kernel.leaves_nothing()
         finally:
             kernel.end()
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(once, range(TIMES)))
 
 
 def test_nothing_is_left_when_the_cloud_itself_is_killed():
