@@ -15,11 +15,13 @@ def refuse(code: str, message: str):
 
 
 def check_class(name: str | None) -> None:
+    """Refuse what does not read like a DB instance class."""
     if not name or not re.fullmatch(r"db\.[a-z]+\d[a-z0-9-]*\.(micro|small|medium|large|\d*xlarge|metal.*)", name):
         refuse("InvalidParameterValue", f"Invalid DB Instance class: {name}. A class reads like db.t4g.micro.")
 
 
 def check_password(password: str | None, managed: bool) -> None:
+    """Refuse a master password of a wrong length or with a character that RDS does not take; `managed` ones RDS makes."""
     if managed:
         return
     if not password or not 8 <= len(password) <= 128:
@@ -31,6 +33,7 @@ def check_password(password: str | None, managed: bool) -> None:
 
 
 def check_user(name: str | None) -> None:
+    """Refuse a master user name that is malformed or reserved."""
     if not name or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,62}", name):
         refuse("InvalidParameterValue", f"The parameter MasterUsername is not valid: {name!r}. It must begin with a letter "
                 "and hold letters, digits and underscores, at most 63.")
@@ -39,6 +42,7 @@ def check_user(name: str | None) -> None:
 
 
 def check_database(name: str | None) -> None:
+    """Refuse a first database's name that is malformed or reserved; None is no database."""
     if name is None:
         return
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,62}", name):
@@ -49,16 +53,19 @@ def check_database(name: str | None) -> None:
 
 
 def check_retention(days: int | None) -> None:
+    """Refuse a backup retention period outside 0 to 35 days."""
     if days is not None and not 0 <= days <= 35:
         refuse("InvalidParameterValue", f"Invalid backup retention period: {days}. Must be between 0 and 35.")
 
 
 def check_storage(gib: int | None) -> None:
+    """Refuse a storage size outside what gp3 takes, in GiB."""
     if gib is not None and not 20 <= gib <= 65536:
         refuse("InvalidParameterValue", f"Invalid storage size: {gib} GiB. General Purpose (gp3) storage takes 20 to 65536 GiB.")
 
 
 def check_parameter(known: dict[str, dict], parameter: dict) -> None:
+    """Refuse a parameter that the catalogue `known` lacks or reserves, or whose value or apply method does not fit."""
     name, value = parameter["ParameterName"], parameter.get("ParameterValue")
     if name not in known:
         refuse("InvalidParameterValue", f"Could not find parameter with name: {name}")
