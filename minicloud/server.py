@@ -20,10 +20,11 @@ from moto.moto_server.werkzeug_app import (
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
-from minicloud import endpoint, rds, rundir
+from minicloud import endpoint, rundir
 from minicloud.endpoint import Endpoints
-from minicloud.instance import Host
-from minicloud.rds_plane import record_traceback
+from minicloud.rds import api as rds
+from minicloud.rds.instance import Host
+from minicloud.rds.plane import record_traceback
 from minicloud.supervisor import Supervisor
 
 WAITER_SECONDS = 0.25  # between a waiter's looks; on AWS it is 30, and a local database is there in one

@@ -20,7 +20,8 @@ import pymysql
 from conftest import PASSWORD, available, in_sync, instance, sql
 from test_rds import check_restores, fail_over_under_load
 
-from minicloud import local, mariadb, platforms, postgres
+from minicloud import local, platforms
+from minicloud.engines import mariadb, postgres
 
 
 def say(what: str, measured: str, bar: str, holds: bool) -> bool:

@@ -12,10 +12,11 @@ import psutil
 import pymysql
 import pytest
 
-from minicloud import endpoint, mariadb, platforms, rundir
+from minicloud import endpoint, platforms, rundir
 from minicloud.endpoint import Endpoints
-from minicloud.engine import EngineFailed, EngineUnavailable, Link
-from minicloud.mariadb import MariaDB
+from minicloud.engines import mariadb
+from minicloud.engines.engine import EngineFailed, EngineUnavailable, Link
+from minicloud.engines.mariadb import MariaDB
 from minicloud.supervisor import ProgramFailed, Supervisor
 
 pytestmark = pytest.mark.skipif(shutil.which("mariadbd", path="/usr/sbin:/usr/bin:/opt/homebrew/bin") is None,

@@ -20,9 +20,9 @@ from moto.rds.exceptions import DBInstanceAlreadyExists, DBParameterGroupNotFoun
 from moto.rds.models import DBInstance, DBParameterGroup, DBSnapshot
 from moto.rds.responses import RDSResponse
 
-from minicloud.engine import EngineUnavailable
-from minicloud.instance import Host, Instance
-from minicloud.rds_limits import (
+from minicloud.engines.engine import EngineUnavailable
+from minicloud.rds.instance import Host, Instance
+from minicloud.rds.limits import (
     check_class,
     check_database,
     check_parameter,
@@ -32,7 +32,7 @@ from minicloud.rds_limits import (
     check_user,
     refuse,
 )
-from minicloud.rds_plane import (
+from minicloud.rds.plane import (
     OFFERS,
     Offer,
     Plane,

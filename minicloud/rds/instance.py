@@ -1,6 +1,6 @@
 """A DB instance: servers composed into what RDS promises (Multi-AZ, read replicas, log archive, snapshots, restores).
 
-Nothing here knows the API or the engine: `rds.py` speaks AWS's words, `postgres.py` and `mariadb.py` the engines'.
+Nothing here knows the API or the engine: `api.py` speaks AWS's words, `postgres.py` and `mariadb.py` the engines'.
 
 The rule that makes a failover lose nothing: `in_sync` is true only while every commit that the primary has answered is
 on the standby. It is set after the primary began to wait for the standby, and cleared before it stops waiting.
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from minicloud import endpoint, platforms
 from minicloud.endpoint import Endpoints
-from minicloud.engine import EngineFailed, Link, Server
+from minicloud.engines.engine import EngineFailed, Link, Server
 from minicloud.supervisor import ProgramFailed, Supervisor
 
 PATIENCE_SECONDS = 10  # a standby or replica out of touch for longer is replaced
@@ -51,7 +51,7 @@ class Instance:
     def __init__(self, host: Host, name: str, engine: type[Server], zones: list[str], *,
                  tell: Callable[..., None] = lambda event, detail="": None):
         self.host, self.name, self.engine, self.zones = host, name, engine, zones
-        self.tell = tell  # called with the name of an event (see rds_plane.EVENTS), and a detail
+        self.tell = tell  # called with the name of an event (see plane.EVENTS), and a detail
         self.lock = threading.RLock()
         self.primary: Server | None = None
         self.standby: Server | None = None

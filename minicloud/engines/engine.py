@@ -1,7 +1,7 @@
 """A database server of any engine: the promises that `postgres.py` and `mariadb.py` keep.
 
 A `Server` is one engine process over one node directory. It listens on a Unix socket in that directory and nowhere
-else; clients and other servers reach it through an endpoint (`endpoint.py`). The instance logic (`instance.py`)
+else; clients and other servers reach it through an endpoint (`endpoint.py`). The instance logic (`rds/instance.py`)
 composes servers into Multi-AZ pairs, replicas and restores without knowing the engine.
 """
 

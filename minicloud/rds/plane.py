@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 from moto.rds.models import DBInstance, DBInstanceAutomatedBackup, DBSnapshot, Event, MasterUserSecret
 
 from minicloud import endpoint
-from minicloud.engine import EngineUnavailable, Server
-from minicloud.instance import Host, Instance
-from minicloud.mariadb import MariaDB
-from minicloud.postgres import Postgres
+from minicloud.engines.engine import EngineUnavailable, Server
+from minicloud.engines.mariadb import MariaDB
+from minicloud.engines.postgres import Postgres
+from minicloud.rds.instance import Host, Instance
 
 LOG_SHIPPING_SECONDS = 5  # stands for the 5 minutes between RDS's uploads of transaction logs to S3
 MYSQL_VERSION = "8.4.7"  # what the API offers as MySQL; MariaDB answers for it

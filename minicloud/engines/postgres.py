@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from minicloud import platforms, rundir
-from minicloud.engine import EngineFailed, EngineUnavailable, Link, Server, write_whole
+from minicloud.engines.engine import EngineFailed, EngineUnavailable, Link, Server, write_whole
 from minicloud.supervisor import tail
 
 PORT = 5432  # of the Unix socket's name only

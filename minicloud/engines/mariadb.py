@@ -22,7 +22,7 @@ import pymysql
 from pymysql.converters import escape_string
 
 from minicloud import platforms
-from minicloud.engine import EngineFailed, EngineUnavailable, Link, Server, write_whole
+from minicloud.engines.engine import EngineFailed, EngineUnavailable, Link, Server, write_whole
 from minicloud.supervisor import tail
 
 PROGRAMS = ("mariadbd", "mariadb-install-db", "mariadb-backup")
