@@ -1,21 +1,28 @@
-"""Endpoints: TCP addresses on loopback that stay the same while the server behind them changes.
+"""Endpoints: TCP addresses on loopback that stay the same while the servers behind them change.
 
 What a DNS name and its failover are on AWS is a small forwarder here. It runs as one process of its own
 (`python -m minicloud.endpoint`), so that the API server's work does not slow a database's round trips, and takes orders
-as JSON lines on standard input. `Endpoints` is the other side: it starts that process and gives the orders.
+as JSON lines on standard input. `Endpoints` is the other side: it starts that process, gives the orders, and answers
+what the forwarder asks.
 """
 
 import asyncio
+import collections
+import itertools
 import json
+import queue
 import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from minicloud.supervisor import ProgramFailed, Supervisor, tail
+from minicloud.supervisor import Process, ProgramFailed, Supervisor, tail
 
 HOST = "127.0.0.1"
+
+Target = Path | Iterable[Path] | None
 
 
 class Endpoints:
@@ -23,73 +30,129 @@ class Endpoints:
 
     def __init__(self, supervisor: Supervisor, log: Path):
         self._supervisor, self._log = supervisor, log
-        self._lock = threading.RLock()
-        self._ports: dict[str, int] = {}
-        self._targets: dict[str, str | None] = {}
-        self._cut: set[str] = set()
+        self._lock = threading.RLock()  # one order at a time
+        self._writing = threading.Lock()
+        self._answers: queue.SimpleQueue[dict | None] = queue.SimpleQueue()
+        self._state: dict[str, dict] = {}  # of each endpoint, to open it again: host, port, targets, and what was ordered
+        self._on_wake: dict[str, Callable[[], None]] = {}
         self._start()
 
     def _start(self) -> None:
         self._process = self._supervisor.spawn([sys.executable, "-m", "minicloud.endpoint"], log=self._log,
                                                as_engine=False, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        threading.Thread(target=self._listen, args=(self._process,), daemon=True, name="forwarder").start()
         self._process.notify(self._start_again)
 
     def _start_again(self, _status: int) -> None:
         """Replace a lost forwarder: its endpoints are back at their ports, only the connections are gone."""
         with self._lock:
+            self._answers = queue.SimpleQueue()
             self._start()
-            for name, port in self._ports.items():
-                self._order("open", name, self._targets[name], port)
-            for name in self._cut:
-                self._order("cut", name)
+            for name, state in self._state.items():
+                self._order("open", name, state["targets"], state["host"], state["port"])
+                for verb, *args in state["orders"].values():
+                    self._order(verb, name, *args)
 
-    def open(self, name: str, target: Path | None = None) -> int:
-        """Listen on a free port for `name`, forwarding to the Unix socket `target`; return the port."""
-        with self._lock:
-            self._targets[name] = str(target) if target else None
-            self._ports[name] = self._order("open", name, self._targets[name], 0)
-            return self._ports[name]
+    def open(self, name: str, target: Target = None, host: str = HOST, port: int = 0) -> int:
+        """Listen for `name` at a port (0: a free one), forwarding to `target`; return the port.
 
-    def point(self, name: str, target: Path | None) -> None:
-        """Forward new connections to `target` from now on and close the old ones. With None, refuse connections."""
+        A target is the Unix socket of a server; of several, each connection gets the next that answers.
+        """
         with self._lock:
-            self._targets[name] = str(target) if target else None
-            self._order("point", name, self._targets[name])
+            targets = _sockets(target)
+            port = self._order("open", name, targets, host, port)
+            self._state[name] = {"targets": targets, "host": host, "port": port, "orders": {}}
+            return port
+
+    def point(self, name: str, target: Target) -> None:
+        """Forward new connections to `target` from now on, and close those to other servers. None: refuse them."""
+        with self._lock:
+            self._state[name]["targets"] = _sockets(target)
+            self._order("point", name, self._state[name]["targets"])
 
     def cut(self, name: str) -> None:
         """Let nothing through, without closing anything: a network that lost the packets."""
-        with self._lock:
-            self._order("cut", name)
-            self._cut.add(name)
+        self._lasting("cut", name)
 
     def heal(self, name: str) -> None:
         """Let everything through again."""
         with self._lock:
-            self._cut.discard(name)
+            self._state.get(name, {}).get("orders", {}).pop("cut", None)
             self._order("heal", name)
+
+    def delay(self, name: str, seconds: float) -> None:
+        """Let every packet take `seconds` longer, in each direction: a distance."""
+        self._lasting("delay", name, seconds)
+
+    def sleep(self, name: str, on_wake: Callable[[], None]) -> None:
+        """Let new connections wait until `point` is called, and call `on_wake`, in a thread, when the first comes."""
+        with self._lock:
+            self._on_wake[name] = on_wake
+            self.point(name, None)
+            self._order("sleep", name)
+
+    def connections(self, name: str) -> int:
+        """Return the number of clients that are connected."""
+        return self._order("connections", name)
 
     def close(self, name: str) -> None:
         """Stop listening and close the connections; nothing happens when there is no such endpoint."""
         with self._lock:
-            self._cut.discard(name)
-            self._ports.pop(name, None)
-            self._targets.pop(name, None)
+            self._state.pop(name, None)
+            self._on_wake.pop(name, None)
             self._order("close", name)
+
+    def _lasting(self, verb: str, name: str, *args) -> None:
+        """Give an order that a new forwarder must be given again."""
+        with self._lock:
+            self._order(verb, name, *args)
+            self._state[name]["orders"][verb] = (verb, *args)
 
     def _order(self, *order):
         with self._lock:
-            try:
-                self._process.stdin.write(json.dumps(order).encode() + b"\n")
-                self._process.stdin.flush()
-                answer = self._process.stdout.readline()
-            except OSError:
-                answer = b""
-        if not answer:
+            answer = None
+            if self._write(self._process, order):
+                answer = self._answers.get()
+        if answer is None:
             raise ProgramFailed(f"The endpoint forwarder is gone. {tail(self._log)}")
-        answer = json.loads(answer)
         if "error" in answer:
             raise ProgramFailed(f"The endpoint forwarder could not {order[0]} {order[1]}: {answer['error']}")
         return answer["done"]
+
+    def _write(self, process: Process, message) -> bool:
+        try:
+            with self._writing:
+                process.stdin.write(json.dumps(message).encode() + b"\n")
+                process.stdin.flush()
+            return True
+        except OSError:
+            return False
+
+    def _listen(self, process: Process) -> None:
+        """Read what the forwarder says: answers to orders, and questions, each of which gets a thread."""
+        answers = self._answers
+        for line in process.stdout:
+            message = json.loads(line)
+            if "ask" in message:
+                threading.Thread(target=self._reply, args=(process, message), daemon=True).start()
+            else:
+                answers.put(message)
+        answers.put(None)
+
+    def _reply(self, process: Process, message: dict) -> None:
+        question, *args = message["ask"]
+        answer = getattr(self, f"_asked_{question}")(*args)
+        self._write(process, ("reply", message["number"], answer))
+
+    def _asked_wake(self, name: str) -> None:
+        on_wake = self._on_wake.pop(name, None)
+        if on_wake:
+            on_wake()
+
+
+def _sockets(target: Target) -> list[str]:
+    """Return a target as the forwarder takes it."""
+    return [] if target is None else [str(target)] if isinstance(target, Path) else [str(path) for path in target]
 
 
 class _Pipe(asyncio.Protocol):
@@ -99,6 +162,7 @@ class _Pipe(asyncio.Protocol):
         self.listener = listener
         self.peer = peer  # set from the start towards the client: a MySQL server is the first to speak
         self.transport: asyncio.Transport | None = None
+        self.under_way: collections.deque = collections.deque()  # (when it arrives, data), over a distance
 
     def connection_made(self, transport):
         self.transport = transport
@@ -108,12 +172,37 @@ class _Pipe(asyncio.Protocol):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def data_received(self, data):
-        self.peer.write(data)
+        if self.listener.delay:
+            self._send_far(data)
+        else:
+            self.peer.write(data)
 
     def eof_received(self):
-        if self.peer and self.peer.can_write_eof():
+        if self.peer and self.listener.delay:
+            self._send_far(b"")
+        elif self.peer and self.peer.can_write_eof():
             self.peer.write_eof()
         return True  # the other direction may still be talking
+
+    def _send_far(self, data: bytes | None):
+        """Let data arrive later; b"" stands for the end of the stream, None for that of the connection."""
+        loop = asyncio.get_running_loop()
+        self.under_way.append((loop.time() + self.listener.delay, data))
+        if len(self.under_way) == 1:
+            loop.call_later(self.listener.delay, self._arrive)
+
+    def _arrive(self):
+        loop = asyncio.get_running_loop()
+        while self.under_way and self.under_way[0][0] <= loop.time() + 0.001:
+            data = self.under_way.popleft()[1]
+            if data is None:
+                self.peer.close()
+            elif data:
+                self.peer.write(data)
+            elif self.peer.can_write_eof():
+                self.peer.write_eof()
+        if self.under_way:
+            loop.call_later(self.under_way[0][0] - loop.time(), self._arrive)
 
     def pause_writing(self):
         if self.peer:
@@ -125,59 +214,81 @@ class _Pipe(asyncio.Protocol):
 
     def connection_lost(self, _):
         self.listener.pipes.discard(self)
-        if self.peer:
+        if self.peer and self.under_way:
+            self._send_far(None)
+        elif self.peer:
             self.peer.close()
 
 
 class _Client(_Pipe):
-    """The client's side of a connection: it dials the target when it is made."""
+    """The client's side of a connection: it dials a target when it is made."""
 
     def connection_made(self, transport):
         super().connection_made(transport)
         self.early = bytearray()  # what the client said before the target answered
+        self.target: str | None = None
         asyncio.ensure_future(self._dial())
 
     def data_received(self, data):
         if self.peer:
-            self.peer.write(data)
+            super().data_received(data)
         else:
             self.early += data
             self.transport.pause_reading()
 
     async def _dial(self):
-        while self.listener.is_cut and not self.transport.is_closing():
-            await asyncio.sleep(0.02)
-        target = self.listener.target
-        try:
-            if target is None:
-                raise ConnectionRefusedError
-            upstream, _ = await asyncio.get_running_loop().create_unix_connection(
-                lambda: _Pipe(self.listener, self.transport), target)
-        except OSError:
-            self.transport.abort()  # a reset, the nearest to a refusal that an accepted connection can get
-            return
-        if target != self.listener.target or self.transport.is_closing():
-            upstream.abort()
-            self.transport.abort()
-            return
-        self.peer = upstream
+        await self.listener.passable(self.transport)
+        for target in self.listener.turn():
+            try:
+                upstream, _ = await asyncio.get_running_loop().create_unix_connection(
+                    lambda: _Pipe(self.listener, self.transport), target)
+            except OSError:
+                continue
+            if target not in self.listener.targets or self.transport.is_closing():
+                upstream.abort()
+                continue
+            return self._connected(target, upstream)
+        self.transport.abort()  # a reset, the nearest to a refusal that an accepted connection can get
+
+    def _connected(self, target: str, upstream: asyncio.Transport):
+        self.target, self.peer = target, upstream
         if self.early:
-            upstream.write(bytes(self.early))
+            super().data_received(bytes(self.early))
             self.transport.resume_reading()
 
 
 class _Listener:
-    """One endpoint: a listening port, its target, its connections."""
+    """One endpoint: a listening port, its targets, its connections."""
 
-    def __init__(self, target: str | None):
-        self.target = target
-        self.is_cut = False
+    def __init__(self, name: str, targets: list[str], ask: Callable):
+        self.name, self.targets, self.ask = name, targets, ask
+        self.is_cut = self.is_asleep = False
+        self.delay = 0.0
         self.pipes: set[_Pipe] = set()
+        self.turns = itertools.count()
         self.server: asyncio.Server | None = None
 
-    def drop_connections(self):
-        for pipe in list(self.pipes):
-            pipe.transport.abort()
+    async def passable(self, transport: asyncio.Transport):
+        """Return when a new connection can be dialled, or is gone."""
+        if self.is_asleep:
+            self.ask("wake", self.name)
+        while (self.is_cut or self.is_asleep) and not transport.is_closing():
+            await asyncio.sleep(0.02)
+
+    def turn(self) -> list[str]:
+        """Return the targets in the order in which the next connection should try them."""
+        first = next(self.turns) % len(self.targets) if self.targets else 0
+        return self.targets[first:] + self.targets[:first]
+
+    def clients(self) -> list[_Client]:
+        return [pipe for pipe in self.pipes if isinstance(pipe, _Client)]
+
+    def point(self, targets: list[str]):
+        self.targets, self.is_asleep = targets, False
+        for client in self.clients():
+            if client.target not in (None, *targets):
+                client.transport.abort()
+                client.peer.abort()
 
     def set_cut(self, cut: bool):
         self.is_cut = cut
@@ -191,16 +302,16 @@ class _Forwarder:
 
     def __init__(self):
         self.listeners: dict[str, _Listener] = {}
+        self.numbers = itertools.count()
+        self.questions: dict[int, asyncio.Future] = {}
 
-    async def open(self, name, target, port):
-        listener = self.listeners[name] = _Listener(target)
-        listener.server = await asyncio.get_running_loop().create_server(lambda: _Client(listener), HOST, port)
+    async def open(self, name, targets, host, port):
+        listener = self.listeners[name] = _Listener(name, targets, self.ask)
+        listener.server = await asyncio.get_running_loop().create_server(lambda: _Client(listener), host, port)
         return listener.server.sockets[0].getsockname()[1]
 
-    async def point(self, name, target):
-        listener = self.listeners[name]
-        listener.target = target
-        listener.drop_connections()
+    async def point(self, name, targets):
+        self.listeners[name].point(targets)
 
     async def cut(self, name):
         self.listeners[name].set_cut(True)
@@ -208,16 +319,36 @@ class _Forwarder:
     async def heal(self, name):
         self.listeners[name].set_cut(False)
 
+    async def delay(self, name, seconds):
+        self.listeners[name].delay = seconds
+
+    async def sleep(self, name):
+        self.listeners[name].is_asleep = True
+
+    async def connections(self, name):
+        return len(self.listeners[name].clients())
+
     async def close(self, name):
         listener = self.listeners.pop(name, None)
         if listener:
             listener.server.close()
-            listener.target = None
-            listener.drop_connections()
+            listener.targets, listener.is_asleep = [], False
+            for pipe in list(listener.pipes):
+                pipe.transport.abort()
+
+    def ask(self, *question) -> asyncio.Future:
+        """Ask the cloud process; the future gets its answer."""
+        number, answer = next(self.numbers), asyncio.get_running_loop().create_future()
+        self.questions[number] = answer
+        print(json.dumps({"ask": question, "number": number}), flush=True)
+        return answer
 
     async def serve(self, lines: asyncio.StreamReader):
         while line := await lines.readline():
             verb, *args = json.loads(line)
+            if verb == "reply":
+                self.questions.pop(args[0]).set_result(args[1])
+                continue
             try:
                 answer = {"done": await getattr(self, verb)(*args)}
             except Exception as error:
