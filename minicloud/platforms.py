@@ -17,6 +17,10 @@ LINUX = sys.platform.startswith("linux")
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _IPC_RMID = 0
+# Where a reader endpoint listens: at the port of the writer's, as on AWS, and so at another loopback address. macOS has
+# one per protocol only.
+READER_HOST = "127.0.0.2" if LINUX else "::1"
+
 # Loaded at import: a forked child must not go looking for a library.
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -135,7 +139,7 @@ def find_program(*names: str, also: tuple[str, ...] = ()) -> Path | None:
     return None
 
 
-def program_version(program: Path) -> str:
-    """Return the first line that `program --version` prints."""
-    out = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=30)
+def program_version(program: Path, option: str = "--version") -> str:
+    """Return the first line that `program --version`, or another option, prints."""
+    out = subprocess.run([program, option], capture_output=True, text=True, timeout=30)
     return (out.stdout or out.stderr).splitlines()[0]

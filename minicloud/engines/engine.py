@@ -34,6 +34,20 @@ class Link:
     name: str  # the standby's name, as the source's statistics show it
 
 
+@dataclass(frozen=True)
+class Statistics:
+    """What a server says of itself. Counts and times (seconds) are those since its start."""
+
+    connections: int  # of clients; the cloud's own are not counted
+    reads: int  # calls to the operating system for data, which may have it in memory; so for writes
+    writes: int
+    read_seconds: float | None  # None: the engine does not measure it
+    write_seconds: float | None
+    lag: float | None  # of a standby: how old its data are, in seconds; -1: it is not replicating; None: no standby
+    sessions: list[tuple[str, str, str, str]]  # at work now: wait type and wait (both "CPU": none), user, statement
+    processes: list[int]  # the process ids of the server
+
+
 @dataclass
 class Server:
     """One database server process.
@@ -134,12 +148,25 @@ class Server:
         """Make this running standby a primary that takes writes; it has applied all the log it received."""
         raise NotImplementedError
 
+    def take_rest(self, lost: "Server") -> None:
+        """Let this standby have what its source `lost`, which is down, logged and did not send: its files are there."""
+        raise NotImplementedError
+
+    def sessions(self) -> int:
+        """Return the number of sessions besides the administrator's and replication's."""
+        raise NotImplementedError
+
     def position(self) -> Any:
         """Return how far this server's log goes (a primary) or is applied (a standby); comparable, engine's own unit."""
         raise NotImplementedError
 
     def is_following(self) -> bool:
         """Say whether this standby's replication is running now."""
+        raise NotImplementedError
+
+    def statistics(self) -> Statistics:
+        """Return what the server says of itself now, by a connection of its own: it may be called beside any other
+        method, by one thread, and waits as long as the server does not answer."""
         raise NotImplementedError
 
     def ship_log(self) -> datetime.datetime:

@@ -22,7 +22,7 @@ import pymysql
 from pymysql.converters import escape_string
 
 from minicloud import platforms
-from minicloud.engines.engine import EngineFailed, EngineUnavailable, Link, Server, write_whole
+from minicloud.engines.engine import EngineFailed, EngineUnavailable, Link, Server, Statistics, write_whole
 from minicloud.supervisor import tail
 
 PROGRAMS = ("mariadbd", "mariadb-install-db", "mariadb-backup")
@@ -85,6 +85,9 @@ MASTER_PRIVILEGES = (
     "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, RELOAD, PROCESS, REFERENCES, INDEX, ALTER, SHOW DATABASES, "
     "CREATE TEMPORARY TABLES, LOCK TABLES, EXECUTE, REPLICATION CLIENT, SLAVE MONITOR, CREATE VIEW, SHOW VIEW, "
     "CREATE ROUTINE, ALTER ROUTINE, CREATE USER, EVENT, TRIGGER, REPLICATION SLAVE")
+
+CLIENTS = ("SELECT COUNT(*) FROM information_schema.PROCESSLIST "
+           "WHERE USER NOT IN (%s, 'system user', 'event_scheduler', 'unauthenticated user')")
 
 _template_lock = threading.Lock()
 
@@ -315,6 +318,22 @@ class MariaDB(Server):
                 raise EngineFailed(f"MariaDB did not replay the log within {seconds:.0f} s. {tail(self.log)}")
             time.sleep(0.005)
 
+    def take_rest(self, lost: "MariaDB") -> None:
+        # It comes up once more, for its followers only, and recovers what was committed.
+        lost.start()
+        last = _sequence(lost._ask("SELECT @@gtid_binlog_pos AS logged")["logged"])
+        self._tell("STOP SLAVE IO_THREAD", "START SLAVE IO_THREAD")  # at once, not after its pause between attempts
+        deadline = time.monotonic() + 60
+        while self.received() < last:
+            if time.monotonic() > deadline:
+                raise EngineFailed(f"MariaDB did not get the rest of the log within 60 s. {tail(self.log)}")
+            time.sleep(0.01)
+        lost.kill()
+
+    def sessions(self) -> int:
+        return self._ask("SELECT COUNT(*) AS n FROM information_schema.PROCESSLIST "
+                         "WHERE USER NOT IN (%s, 'system user')", self.ADMIN)["n"]
+
     def position(self) -> int:
         """As promised by Server: the sequence number of the last transaction logged or replayed."""
         return max(map(_sequence, self._ask("SELECT @@gtid_binlog_pos, @@gtid_slave_pos").values()))
@@ -329,6 +348,31 @@ class MariaDB(Server):
         semisync = self._ask(f"SELECT @@rpl_semi_sync_slave_enabled AS wanted, {_status('slave_status')} AS now")
         return (status.get("Slave_IO_Running") == status.get("Slave_SQL_Running") == "Yes"
                 and (not semisync["wanted"] or semisync["now"] == "ON"))
+
+    def statistics(self) -> Statistics:
+        """As promised by Server; MariaDB has no times of its reads and writes, and its performance schema is off here."""
+        try:
+            self._watcher = self._watcher or self.connect()
+            with self._watcher.cursor() as cursor:
+                cursor.execute("SHOW GLOBAL STATUS WHERE Variable_name IN ('Innodb_data_reads', 'Innodb_data_writes')")
+                counters = dict(cursor.fetchall())
+                cursor.execute(CLIENTS, (self.ADMIN,))
+                clients, = cursor.fetchone()
+            with self._watcher.cursor(pymysql.cursors.DictCursor) as cursor:
+                cursor.execute("SHOW SLAVE STATUS")
+                follows = cursor.fetchone()
+        except (pymysql.MySQLError, OSError) as error:
+            watcher, self._watcher = self._watcher, None
+            if watcher:
+                watcher._force_close()
+            raise EngineFailed(f"MariaDB gave no statistics: {error}") from error
+        lag = follows and follows["Seconds_Behind_Master"]
+        return Statistics(connections=clients, reads=int(counters["Innodb_data_reads"]),
+                          writes=int(counters["Innodb_data_writes"]), read_seconds=None, write_seconds=None,
+                          lag=(-1 if lag is None else lag) if follows else None, sessions=[],
+                          processes=[self.process.pid])
+
+    _watcher: pymysql.Connection | None = None
 
     # Backup and restore
 

@@ -14,10 +14,11 @@ import psycopg
 from psycopg import sql
 
 from minicloud import platforms, rundir
-from minicloud.engines.engine import EngineFailed, EngineUnavailable, Link, Server, write_whole
+from minicloud.engines.engine import EngineFailed, EngineUnavailable, Link, Server, Statistics, write_whole
 from minicloud.supervisor import tail
 
 PORT = 5432  # of the Unix socket's name only
+SEGMENT = 1 << 20  # bytes of a log segment (initdb's --wal-segsize): 4,096 of them make the middle part of a name
 
 # Small on purpose: Binder gives 2 GB of memory and 64 MB of /dev/shm to everything together. One-megabyte segments
 # (set at initdb) keep the log archive small.
@@ -36,6 +37,8 @@ wal_sender_timeout = 5s
 wal_receiver_timeout = 5s
 wal_receiver_status_interval = 1s
 wal_retrieve_retry_interval = 200ms
+shared_preload_libraries = 'pg_stat_statements'
+track_io_timing = on
 timezone = UTC
 log_timezone = UTC
 log_line_prefix = '%m [%p] '
@@ -52,6 +55,25 @@ local replication rdsadmin scram-sha-256
 # What RDS grants its master user, as far as stock PostgreSQL has it: no superuser.
 # https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/Appendix.PostgreSQL.CommonDBATasks.Roles.html
 MASTER_ROLES = ("pg_monitor", "pg_signal_backend", "pg_checkpoint", "pg_use_reserved_connections")
+
+# Extensions that rds_superuser may create on RDS, and stock PostgreSQL leaves to superusers.
+RDS_EXTENSIONS = ("pg_stat_statements",)
+
+# A session that is active and waits for nothing is computing, or waits for its turn: AWS's dashboards call that CPU, too.
+ACTIVITY = """
+SELECT pid, backend_type, usename, state, coalesce(wait_event_type, 'CPU'), coalesce(wait_event, 'CPU'), left(query, 500)
+FROM pg_stat_activity"""
+CLIENTS = ("client backend", "parallel worker")
+
+# A write is durable only after its fsync, so that counts to its time. A standby that has replayed all it knows of is as
+# old as the last message from its source; one that has not, as the last commit it replayed.
+COUNTERS = """
+SELECT sum(reads), sum(read_time), sum(writes) + sum(extends), sum(write_time) + sum(extend_time) + sum(fsync_time),
+       (SELECT CASE WHEN pg_is_in_recovery() THEN least(
+           extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()),
+           (SELECT extract(epoch FROM clock_timestamp() - last_msg_receipt_time) FROM pg_stat_wal_receiver
+            WHERE pg_last_wal_replay_lsn() >= latest_end_lsn))::float END)
+FROM pg_stat_io"""
 
 _template_lock = threading.Lock()
 
@@ -122,8 +144,20 @@ class Postgres(Server):
         finally:
             password.unlink()
         with open(template / "postgresql.conf", "a") as conf:
-            conf.write(SETTINGS)
+            conf.write(SETTINGS + self._extensions())
         (template / "pg_hba.conf").write_text(HBA)
+
+    def _extensions(self) -> str:
+        """Make those of RDS_EXTENSIONS creatable by who owns a database; return the setting (PostgreSQL has it from 18)."""
+        if int(self.version().split(".")[0]) < 18:
+            return ""
+        share = platforms.program_version(self.program("pg_config"), "--sharedir")
+        directory = self.node.parent / "extensions" / "extension"
+        directory.mkdir(parents=True, exist_ok=True)
+        for name in RDS_EXTENSIONS:
+            control = (Path(share) / "extension" / f"{name}.control").read_text()
+            write_whole(directory / f"{name}.control", f"{control}\ndirectory = '{share}/extension'\ntrusted = true\n")
+        return f"extension_control_path = '{directory.parent}:$system'\n"
 
     def command(self) -> list:
         return [self.program("postgres"), "-D", self.data, "-c", f"unix_socket_directories={self.node}",
@@ -244,12 +278,43 @@ class Postgres(Server):
         if not self._ask("SELECT pg_promote(wait_seconds => 30)")[0]:
             raise EngineFailed(f"The standby was not promoted within 30 s. {tail(self.log)}")
 
+    def take_rest(self, lost: "Postgres") -> None:
+        # A promotion begins with replaying all the log that lies in pg_wal, so that is where the rest has to be.
+        received = int(self._ask("SELECT COALESCE(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) - '0/0'::pg_lsn")[0])
+        first = f"{received // SEGMENT // 4096:08X}{received // SEGMENT % 4096:08X}"
+        for segment in sorted((lost.data / "pg_wal").glob("[0-9A-F]" * 24)):
+            if segment.name[8:] >= first:
+                _overwrite(self.data / "pg_wal" / segment.name, segment.read_bytes())
+
+    def sessions(self) -> int:
+        return self._ask("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' "
+                         "AND usename <> %s", self.ADMIN)[0]
+
     def position(self) -> int:
         return int(self._ask("SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() "
                              "ELSE pg_current_wal_lsn() END) - '0/0'::pg_lsn")[0] or 0)
 
     def is_following(self) -> bool:
         return self._ask("SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'")[0] == 1
+
+    def statistics(self) -> Statistics:
+        try:
+            self._watcher = self._watcher or self.connect()
+            activity = self._watcher.execute(ACTIVITY).fetchall()
+            reads, read_ms, writes, write_ms, lag = self._watcher.execute(COUNTERS).fetchone()
+        except psycopg.Error as error:
+            watcher, self._watcher = self._watcher, None
+            if watcher:
+                watcher.close()
+            raise EngineFailed(f"PostgreSQL gave no statistics: {str(error).strip()}") from error
+        clients = [row for row in activity if row[1] in CLIENTS and row[2] != self.ADMIN]
+        return Statistics(
+            connections=sum(kind == "client backend" for _, kind, *_ in clients), reads=int(reads), writes=int(writes),
+            read_seconds=read_ms / 1000, write_seconds=write_ms / 1000, lag=lag,
+            sessions=[(kind, wait, user, text) for _, _, user, state, kind, wait, text in clients if state == "active"],
+            processes=[self.process.pid, *(pid for pid, *_ in activity)])
+
+    _watcher: psycopg.Connection | None = None
 
     # Backup and restore
 
@@ -299,6 +364,13 @@ class Postgres(Server):
 RESERVED = {"archive_command", "archive_mode", "data_directory", "dynamic_shared_memory_type", "hba_file", "listen_addresses",
             "port", "primary_conninfo", "restore_command", "shared_memory_type", "synchronous_standby_names",
             "unix_socket_directories", "unix_socket_permissions", "wal_level"}
+
+
+def _overwrite(path: Path, content: bytes) -> None:
+    """Write a log segment in its place: whoever has it open already must see it."""
+    with open(path, "r+b" if path.exists() else "wb") as file:
+        file.write(content)
+    platforms.give_to_engine(path)
 
 
 def _locale() -> list[str]:

@@ -160,9 +160,9 @@ class Instance:
             standby.start()
             standby.write_parameters(self.parameters)
             standby.reload()
-            _until(standby.is_following, "the standby to follow")
+            until(standby.is_following, "the standby to follow")
             self.primary.wait_for(link.name)
-            _until(lambda: self.primary.is_in_sync(standby, link.name), "the standby to catch up")
+            until(lambda: self.primary.is_in_sync(standby, link.name), "the standby to catch up")
             self.in_sync, self._troubled_since = True, None
 
     def drop_standby(self) -> None:
@@ -414,7 +414,8 @@ class Instance:
             (self.standby if self.in_sync else self.primary).backup_to(directory)
 
 
-def _until(done: Callable[[], bool], what: str, seconds: float = 60) -> None:
+def until(done: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    """Wait until `done()`. Raises TimeoutError that says `what` was waited for."""
     deadline = time.monotonic() + seconds
     while not done():
         if time.monotonic() > deadline:

@@ -1,0 +1,432 @@
+"""An Aurora cluster: servers composed into what Aurora promises (a writer, readers, endpoints by role, failover, Regions).
+
+On Aurora the instances of a cluster share one volume: a failover loses nothing that was committed, whoever takes over.
+Here every server has files of its own and follows the writer's log, without the writer waiting for it. What stands for
+the shared volume is the lost writer's log on the disk: whoever takes over first takes the rest of it
+(`Server.take_rest`). Between Regions there is no shared volume, on Aurora neither: what is not yet there is lost.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from minicloud import endpoint, platforms
+from minicloud.engines.engine import EngineFailed, Link, Server
+from minicloud.rds.instance import PATIENCE_SECONDS, Host, until
+from minicloud.supervisor import ProgramFailed
+
+# A model: what a packet takes between two Regions, one way. https://www.cloudping.co shows round trips of 60 to 80 ms
+# between us-east-1 and us-west-2.
+DISTANCE_SECONDS = 0.035
+PAUSE_SCALE = 60  # a second here stands for a minute there: an instance pauses after 5 s instead of 300
+
+
+@dataclass(eq=False)
+class Member:
+    """A DB instance of a cluster: its promotion tier, its size (a number that grows with the class), its server."""
+
+    name: str
+    zone: str
+    tier: int = 1
+    size: int = 0
+    server: Server | None = None
+    port: int | None = None
+    lost_touch: float | None = None  # since when it has not been following
+
+    @property
+    def is_up(self) -> bool:
+        """Whether its server process is there."""
+        return self.server is not None and self.server.is_running
+
+
+class Cluster:
+    """One cluster in one Region. Its methods block until the thing is done; callers give them a thread.
+
+    `head` is the member the others follow: the writer, or, in a secondary Region of a global database, the one that
+    follows the primary Region's.
+    """
+
+    def __init__(self, host: Host, name: str, engine: type[Server], *, volume: Path | None = None,
+                 tell: Callable[..., None] = lambda event, member=None, detail="": None):
+        self.host, self.name, self.engine = host, name, engine
+        self.volume = volume  # the data that the first instance finds: of a snapshot, a clone, the last instance deleted
+        self.tell = tell  # called with the name of an event (see aurora_plane.EVENTS), a member, and a detail
+        self.lock = threading.RLock()
+        self.members: list[Member] = []
+        self.head: Member | None = None
+        self.source: Cluster | None = None  # the primary Region's
+        self.secondaries: list[Cluster] = []
+        self.pause_after: float | None = None  # seconds without a connection (AWS's, not ours); None: never
+        self.paused = False
+        self._idle_since: float | None = None
+        self.port = self._open()
+
+    def _open(self) -> int:
+        """Open the cluster endpoint and the reader endpoint: two addresses, one port, as on AWS."""
+        for _ in range(20):
+            port = self.host.endpoints.open(self.writer_endpoint)
+            try:
+                return self.host.endpoints.open(self.reader_endpoint, None, platforms.READER_HOST, port)
+            except ProgramFailed:  # taken at the other address
+                self.host.endpoints.close(self.writer_endpoint)
+        raise ProgramFailed(f"No port was found that is free at {endpoint.HOST} and at {platforms.READER_HOST}.")
+
+    @property
+    def writer_endpoint(self) -> str:
+        return f"{self.name}.cluster"
+
+    @property
+    def reader_endpoint(self) -> str:
+        return f"{self.name}.cluster-ro"
+
+    @property
+    def readers(self) -> list[Member]:
+        """The members that serve reads only."""
+        return [member for member in self.members if member is not self.head or self.source]
+
+    # Members
+
+    def add(self, member: Member, create: Callable[[Server], None]) -> None:
+        """Start an instance: the first on the volume (`create` is called with a server on an empty one), or a reader."""
+        with self.lock:
+            if self.head is None and self.source is None:
+                self._start_first(member, create)
+            else:
+                self._attach(member)
+            self.head = self.head or member
+            self.members.append(member)
+            self._route()
+
+    def _start_first(self, member: Member, create: Callable[[Server], None]) -> None:
+        member.server = self._server()
+        if self.volume:
+            member.server.use_copy(self.volume)
+        else:
+            member.server.create()
+        member.server.start()
+        if not self.volume:
+            create(member.server)
+        self._open_member(member)
+
+    def _server(self) -> Server:
+        return self.engine(self.host.supervisor, self.host.directory("n"), self.host.secret, on_exit=self._on_exit)
+
+    def _attach(self, member: Member) -> None:
+        """Give a member a fresh copy of the data and let it follow the head's log (the head: the primary Region's)."""
+        far = self.head in (None, member)
+        upstream = (self.source.head if far else self.head).server
+        fresh, link = self._server(), self._link(member)
+        try:
+            fresh.clone(upstream)
+            self.host.endpoints.close(link)
+            port = self.host.endpoints.open(link, upstream.socket)
+            if far:
+                self.host.endpoints.delay(link, DISTANCE_SECONDS)
+            fresh.follow(Link(endpoint.HOST, port, link.replace(">", "-to-").replace("/", "-")[-63:]), synchronous=False)
+            fresh.start()
+            until(fresh.is_following, f"{member.name} to follow")
+        except Exception:
+            fresh.remove()
+            raise
+        old, member.server, member.lost_touch = member.server, fresh, None
+        self._open_member(member)
+        if old:
+            old.remove()
+
+    def _link(self, member: Member) -> str:
+        return f"{self.name}>{member.name}"
+
+    def _open_member(self, member: Member) -> None:
+        name = f"{self.name}.{member.name}"
+        if member.port is None:
+            member.port = self.host.endpoints.open(name, member.server.socket)
+        else:
+            self.host.endpoints.point(name, member.server.socket)
+
+    def remove(self, member: Member) -> None:
+        """Delete an instance. A writer's readers take over; the last one's data stays as the cluster's volume."""
+        with self.lock:
+            self.host.endpoints.close(f"{self.name}.{member.name}")
+            if member is self.head and len(self.members) > 1:
+                if not self.heir():
+                    raise EngineFailed(f"No other instance of {self.name} runs that could take over from {member.name}.")
+                self._replace_head()
+            self.members.remove(member)
+            if not self.members:
+                self.head = None
+                if not self.source:
+                    self.volume = self.host.directory("b", make=False)
+                    member.server.backup_to(self.volume)
+            self._route()
+            self.host.endpoints.close(self._link(member))
+            member.server.remove()
+
+    def delete(self) -> None:
+        """Remove the cluster, which has no instances any more."""
+        with self.lock:
+            if self.source:
+                self.leave_source()
+            for name in (self.writer_endpoint, self.reader_endpoint):
+                self.host.endpoints.close(name)
+
+    def _route(self) -> None:
+        """Point the endpoints by role. The reader endpoint leads to the writer when there is nobody else."""
+        writer = self.head.server if self.head and self.head.is_up and not self.source else None
+        readers = [member.server for member in self.readers if member.is_up]
+        self.host.endpoints.point(self.writer_endpoint, writer and writer.socket)
+        self.host.endpoints.point(self.reader_endpoint, [s.socket for s in readers or filter(None, [writer])])
+
+    # Failover within the Region
+
+    def fail_over(self, to: Member | None = None) -> None:
+        """Make a reader the writer: the one asked for, or the best by tier, then by size. The old writer becomes a reader."""
+        with self.lock:
+            lost, heir = self.head, to or self.heir()
+            self.tell("failover-started", heir)
+            self._fence(lost)
+            lost.server.kill()
+            heir.server.take_rest(lost.server)
+            heir.server.promote()
+            self._lead(heir)
+            self.tell("failover-completed", heir)
+            self._again(lambda: self._attach(lost))
+            self._route()
+
+    def heir(self) -> Member | None:
+        """Return the running reader that a failover promotes: of the lowest tier, of these the largest; None: there is none."""
+        candidates = [member for member in self.members if member is not self.head and member.is_up]
+        return min(candidates, key=lambda member: (member.tier, -member.size), default=None)
+
+    def _fence(self, lost: Member) -> None:
+        """From here on nobody gets an answer from a writer that is about to be replaced."""
+        self.host.endpoints.point(self.writer_endpoint, None)
+        self.host.endpoints.point(f"{self.name}.{lost.name}", None)
+
+    def _lead(self, head: Member) -> None:
+        """Make a member the one that the others, and the other Regions, follow."""
+        self.head = head
+        self.host.endpoints.close(self._link(head))
+        for link in [self._link(m) for m in self.members if m is not head] + [c.far_link for c in self.secondaries if c.head]:
+            with contextlib.suppress(KeyError):  # the old head, and one that is being attached, has no link yet
+                self.host.endpoints.point(link, head.server.socket)
+        self._open_member(head)
+        self._route()
+
+    @property
+    def far_link(self) -> str:
+        """The name of a secondary cluster's link to the primary Region."""
+        return self._link(self.head)
+
+    def _replace_head(self) -> None:
+        """Let somebody else lead: by a failover, or, in a secondary Region, by following the primary Region itself."""
+        if not self.source:
+            return self.fail_over()
+        self.head = self.heir()
+        self._attach(self.head)
+        for member in self.members:
+            if member is not self.head and member.is_up:
+                self._again(lambda member=member: self._attach(member))
+        self._route()
+
+    # Faults
+
+    def crash(self, member: Member) -> None:
+        """Kill an instance's processes with SIGKILL, as on a lost host; `_on_exit` sees to it."""
+        member.server.crash()
+
+    def _on_exit(self, server: Server) -> None:
+        with self.lock:
+            member = next((m for m in self.members if m.server is server), None)
+            if member is None or server.process is None or server.is_running:
+                return  # while this waited for the lock, it was replaced, stopped or started again on purpose
+            try:
+                self._route()
+                if member is self.head and self.heir():
+                    self._replace_head()
+                elif member is self.head and not self.source:
+                    self._recover(member)
+                else:
+                    self._again(lambda: self._attach(member))
+                self._route()
+            except Exception as error:
+                self.tell("failed", member, str(error))
+
+    def _recover(self, member: Member) -> None:
+        """Start a lost writer again on its own data: there is no reader to take over."""
+        self.tell("recovery-started", member)
+        member.server.kill()
+        member.server.start()
+        self._lead(member)
+        self.tell("recovery-completed", member)
+
+    def _again(self, action: Callable[[], None]) -> None:
+        """Do `action`; when that fails because a server is lost in the middle of it, the watch tries again."""
+        with contextlib.suppress(EngineFailed, ProgramFailed, TimeoutError):
+            action()
+
+    def watch(self) -> None:
+        """Attach again what has been out of touch for too long; pause what is idle. To be called every second or so."""
+        if not self.lock.acquire(blocking=False):
+            return  # something is being done already
+        try:
+            if self.paused:
+                return
+            for member in self.members:
+                if (member is self.head and not self.source) or self._in_touch(member):
+                    member.lost_touch = None
+                elif member.lost_touch is None:
+                    member.lost_touch = time.monotonic()
+                elif time.monotonic() - member.lost_touch > PATIENCE_SECONDS:
+                    member.lost_touch = time.monotonic()
+                    self._again(lambda member=member: self._attach(member))
+                    self._route()
+            self._pause_when_idle()
+        finally:
+            self.lock.release()
+
+    def _in_touch(self, member: Member) -> bool:
+        if member is self.head and self.is_cut:
+            return True  # on purpose
+        with contextlib.suppress(Exception):
+            return member.is_up and member.server.is_following()
+        return False
+
+    is_cut = False  # the link to the primary Region
+
+    # Serverless: pausing at zero capacity
+
+    def _endpoints(self) -> list[str]:
+        return [self.writer_endpoint, self.reader_endpoint, *(f"{self.name}.{m.name}" for m in self.members)]
+
+    def _pause_when_idle(self) -> None:
+        if self.pause_after is None or not self.members or self.source or self.secondaries:
+            self._idle_since = None
+        elif any(map(self.host.endpoints.connections, self._endpoints())):
+            self._idle_since = None
+        elif self._idle_since is None:
+            self._idle_since = time.monotonic()
+        elif time.monotonic() - self._idle_since >= self.pause_after / PAUSE_SCALE:
+            self.stop()
+            self.paused, self._idle_since = True, None
+            self.tell("paused", self.head)
+            for name in self._endpoints():
+                self.host.endpoints.sleep(name, self.resume)
+
+    def resume(self) -> None:
+        """Start a paused cluster again; those who connected meanwhile are served."""
+        with self.lock:
+            if self.paused:
+                self.tell("resuming", self.head)
+                self.start()
+                self.tell("resumed", self.head)
+
+    def stop(self) -> None:
+        """Stop the servers, keeping their data and the endpoints' ports."""
+        with self.lock:
+            for name in self._endpoints():
+                self.host.endpoints.point(name, None)
+            for member in sorted(self.members, key=lambda member: member is not self.head):
+                member.server.stop()
+
+    def start(self) -> None:
+        """Start again what `stop` stopped."""
+        with self.lock:
+            self.paused = False
+            for member in sorted(self.members, key=lambda member: member is not self.head):
+                member.server.start()
+                self._open_member(member)
+            self._route()
+
+    def reboot(self, member: Member) -> None:
+        """Restart one instance in its place."""
+        with self.lock:
+            self.host.endpoints.point(f"{self.name}.{member.name}", None)
+            member.server.stop()
+            member.server.start()
+            self._open_member(member)
+            self._route()
+
+    # Copies
+
+    def copy_to(self, directory: Path) -> None:
+        """Copy the cluster's data, as it is now, to the new `directory`."""
+        with self.lock:
+            if self.head:
+                self.head.server.backup_to(directory)
+            elif self.volume:
+                self.host.supervisor.run(["cp", "-a", self.volume, directory], log=self.host.run / "cloud.log")
+            else:
+                raise EngineFailed(f"The cluster {self.name} has never had an instance: there is nothing to copy.")
+
+    # Regions
+
+    def join(self, source: "Cluster") -> None:
+        """Become a secondary cluster of `source`: its instances will follow the primary Region's writer."""
+        self.source = source
+        source.secondaries.append(self)
+
+    def leave_source(self) -> None:
+        """Be a cluster of its own: a writer on the data that had arrived."""
+        with self.lock:
+            source, self.source = self.source, None
+            source.secondaries.remove(self)
+            self.is_cut = False
+            if self.head:
+                self.host.endpoints.close(self.far_link)
+                self.head.server.promote()
+                self._lead(self.head)
+
+    def switch_over(self, old: "Cluster") -> None:
+        """Make this secondary cluster the primary one of a healthy global database; nothing is lost."""
+        with old.lock, self.lock:
+            self.host.endpoints.point(old.writer_endpoint, None)
+            self.host.endpoints.point(f"{old.name}.{old.head.name}", None)
+            until(lambda: not old.head.server.sessions(), "the primary cluster's sessions to end")
+            last = old.head.server.position()
+            until(lambda: self.head.server.position() >= last, f"{self.name} to receive all of the log")
+            self._take_the_lead(old)
+
+    def fail_over_from(self, old: "Cluster", save: Callable[[Path], None]) -> None:
+        """Make this secondary cluster the primary one although the primary Region is lost, with what had arrived.
+
+        The old primary cluster gets no writes any more. Its data, with the rows that are lost now, is copied, `save` is
+        called with the directory, and it becomes a secondary cluster.
+        """
+        with self.lock:
+            self.host.endpoints.point(old.writer_endpoint, None)
+            with contextlib.suppress(ProgramFailed):
+                self.host.endpoints.cut(self.far_link)
+            self.tell("global-failover-started", self.head)
+            if not old.lock.acquire(timeout=PATIENCE_SECONDS):
+                raise TimeoutError(f"The cluster {old.name} is busy.")
+            try:
+                self._take_the_lead(old, save)
+            finally:
+                old.lock.release()
+
+    def _take_the_lead(self, old: "Cluster", save: Callable[[Path], None] | None = None) -> None:
+        others = [cluster for cluster in old.secondaries if cluster is not self]
+        old._fence(old.head)
+        self.leave_source()
+        self.tell("global-failover-completed", self.head)
+        if save:
+            old.head.server.kill()
+            old.head.server.start()  # recovers what was committed there, for the copy only
+            directory = self.host.directory("b", make=False)
+            old.head.server.backup_to(directory)
+            save(directory)
+        for cluster in (old, *others):
+            if cluster.source:
+                cluster.source.secondaries.remove(cluster)
+            cluster.join(self)
+            cluster._follow_anew()
+
+    def _follow_anew(self) -> None:
+        """Attach all members again: the head to the primary Region, the others to the head."""
+        with self.lock:
+            for member in sorted(self.members, key=lambda member: member is not self.head):
+                self._again(lambda member=member: self._attach(member))
+            self._route()
