@@ -411,34 +411,6 @@ def test_an_instance_can_be_modified_stopped_and_started(cloud, rds, engine):
         assert not available(rds, "daily")["MultiAZ"]
 
 
-REFUSALS = [
-    ({"MasterUserPassword": "short"}, "8 to 128"),
-    ({"MasterUserPassword": "with a blank"}, "printable ASCII"),
-    ({"DBInstanceClass": "db.zz.large"}, "Invalid DB Instance class"),
-    ({"AllocatedStorage": 1}, "Invalid storage size"),
-    ({"EngineVersion": "9.9"}, "Cannot find version 9.9"),
-    ({"BackupRetentionPeriod": 36}, "between 0 and 35"),
-    ({"MultiAZ": True, "AvailabilityZone": "us-east-1a"}, "not valid for Multi-AZ"),
-    ({"MasterUsername": "rdsadmin"}, "reserved"),
-    ({"MasterUsername": "pg_boss"}, "reserved"),
-    ({"DBName": "1st"}, "must begin with a letter"),
-    ({"DBParameterGroupName": "nobody-made-it"}, "nobody-made-it not found"),
-    ({"DBInstanceIdentifier": "ends-with-"}, "not a valid identifier"),
-    ({"Engine": "dbase"}, "not supported|not valid|invalid"),
-    ({"PreferredBackupWindow": "06:00-07:00", "PreferredMaintenanceWindow": "mon:06:30-mon:07:30"}, "(?i)overlap"),
-]
-
-
-@pytest.mark.parametrize("wrong, words", REFUSALS, ids=lambda value: value if isinstance(value, str) else None)
-def test_bad_input_is_refused_in_a_sentence_and_leaves_nothing(rds, wrong, words):
-    """What AWS refuses is refused here too, with what was wrong, and no instance comes of it."""
-    request = {"DBInstanceIdentifier": "refused", "Engine": "postgres", "DBInstanceClass": "db.t4g.micro",
-               "AllocatedStorage": 20, "MasterUsername": "shopadmin", "MasterUserPassword": PASSWORD} | wrong
-    with pytest.raises(ClientError, match=words):
-        rds.create_db_instance(**request)
-    assert rds.describe_db_instances()["DBInstances"] == []
-
-
 def test_an_instance_is_not_deleted_by_mistake(rds):
     """DeleteDBInstance needs a decision about the final snapshot, and respects deletion protection."""
     with instance(rds, "safe", "postgres", DeletionProtection=True):

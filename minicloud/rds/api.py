@@ -21,32 +21,35 @@ from moto.rds.models import DBInstance, DBParameterGroup, DBSnapshot
 from moto.rds.responses import RDSResponse
 
 from minicloud.engines.engine import EngineUnavailable
+from minicloud.rds import windows
 from minicloud.rds.instance import Host, Instance
 from minicloud.rds.limits import (
     check_class,
-    check_database,
+    check_create,
+    check_growth,
+    check_identifier,
+    check_license,
     check_parameter,
     check_password,
+    check_port,
+    check_quota,
+    check_replicas,
     check_retention,
     check_storage,
-    check_user,
     refuse,
 )
-from minicloud.rds.plane import (
+from minicloud.rds.maintenance import WAITS_FOR_WINDOW, Maintenance, multi_az_steps, note_storage
+from minicloud.rds.offers import (
     OFFERS,
     Offer,
-    Plane,
+    absent_notice,
     engine_version,
     family,
-    group_values,
     major,
     offered,
-    other_zone,
-    record_automated_backup,
+    recorded,
 )
-
-# What waits for the maintenance window unless ApplyImmediately.
-WAITS_FOR_WINDOW = ("MultiAZ", "DBInstanceClass", "AllocatedStorage")
+from minicloud.rds.plane import Plane, group_values, other_zone, record_automated_backup
 
 
 def serve(host: Host, log: Path) -> Plane:
@@ -56,7 +59,7 @@ def serve(host: Host, log: Path) -> Plane:
     return Responses.plane
 
 
-class Responses(RDSResponse):
+class Responses(Maintenance, RDSResponse):
     """The operations that reach the engines."""
 
     plane: Plane
@@ -73,8 +76,13 @@ class Responses(RDSResponse):
         offer = self._check_create(self.params)
         self.params["EngineVersion"] = offer.version
         self.params.setdefault("Port", offer.default_port)
+        self.params.setdefault("StorageType", "io1" if self.params.get("Iops") else "gp3")
         answer = super().create_db_instance()
         db = answer.result["DBInstance"]
+        if offer.server is None:
+            self._identify(db)
+            self.plane.work(db, "creating", lambda: self.plane.tell(db, "absent", absent_notice(db.engine)))
+            return answer
         instance = self._new(db)
         steps = [lambda: instance.create(db.master_username, db._master_user_password, db.db_name)]
         self.plane.work(db, "creating", *steps, *self._finishing(db, instance))
@@ -82,16 +90,21 @@ class Responses(RDSResponse):
 
     def _new(self, db: DBInstance) -> Instance:
         """Adopt a fresh moto record: give it an identity of its own and an Instance."""
+        self._identify(db)
+        instance = self.plane.add(db)
+        if db.backup_retention_period:
+            instance.archive = self.plane.host.directory("a")
+        return instance
+
+    def _identify(self, db: DBInstance) -> None:
+        """Give a fresh moto record what moto gives to all records alike, or not at all."""
         db.dbi_resource_id = "db-" + uuid.uuid4().hex[:26].upper()
         db.created = db.instance_create_time = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
         db.secondary_availability_zone = other_zone(db.availability_zone) if db.multi_az else None
         db.pending_modified_values = {}
         db.parameters_pending = False
         db.status_infos = []
-        instance = self.plane.add(db)
-        if db.backup_retention_period:
-            instance.archive = self.plane.host.directory("a")
-        return instance
+        db.storage_changes = []
 
     def _finishing(self, db: DBInstance, instance: Instance) -> list[Callable]:
         """Return the steps that complete a new instance: first backup, standby."""
@@ -109,18 +122,25 @@ class Responses(RDSResponse):
         return [back_up, add_standby]
 
     def _check_create(self, params) -> Offer:
+        self._check_new_name(params["DBInstanceIdentifier"])
         offer = _offer(params["Engine"], params.get("EngineVersion"))
-        check_class(params.get("DBInstanceClass"))
-        check_password(params.get("MasterUserPassword"), bool(params.get("ManageMasterUserPassword")))
-        check_user(params.get("MasterUsername"))
-        check_retention(params.get("BackupRetentionPeriod"))
-        check_storage(params.get("AllocatedStorage"))
-        check_database(params.get("DBName"))
+        license_model = params.setdefault("LicenseModel", offer.licenses[0])
+        check_license(license_model, offer.licenses, params["Engine"])
+        check_create(params, offer.version, license_model)
+        params["PreferredBackupWindow"], params["PreferredMaintenanceWindow"] = windows.choose(
+            self.region, params.get("PreferredBackupWindow"), params.get("PreferredMaintenanceWindow"))
+        windows.check(params["PreferredBackupWindow"], params["PreferredMaintenanceWindow"])
         self._check_group(params.get("DBParameterGroupName"), params["Engine"])
         if params.get("MultiAZ") and params.get("AvailabilityZone"):
             refuse("InvalidParameterCombination",
                     "Requesting a specific availability zone is not valid for Multi-AZ instances.")
         return offer
+
+    def _check_new_name(self, name: str, parameter: str = "DBInstanceIdentifier") -> None:
+        check_identifier(name, parameter)
+        if name.lower() in self.backend.databases:
+            raise DBInstanceAlreadyExists()
+        check_quota(len(self.backend.databases))
 
     def _check_group(self, name: str | None, engine: str) -> None:
         if not name:
@@ -135,13 +155,13 @@ class Responses(RDSResponse):
 
     def describe_db_engine_versions(self) -> ActionResult:
         engine, version = self.params.get("Engine"), self.params.get("EngineVersion")
-        rows = [engine_version(name) for name in offered() if engine in (None, name)]
+        rows = [engine_version(name) for name in offered() + recorded() if engine in (None, name)]
         return ActionResult({"DBEngineVersions": [row for row in rows if version in (
             None, row["EngineVersion"], row["MajorEngineVersion"])]})
 
     def modify_db_instance(self) -> ActionResult:
         db, instance = self._find()
-        if instance is None:
+        if instance is None and db.engine not in OFFERS:
             return super().modify_db_instance()
         self._require_available(db)
         self._check_modify(db, self.params)
@@ -151,17 +171,18 @@ class Responses(RDSResponse):
             db.pending_modified_values = {}
         else:
             db.pending_modified_values |= self._put_off()
+        note_storage(db, self.params)
         before = (db.backup_retention_period, db.multi_az, db.db_parameter_group_name)
         answer = super().modify_db_instance()
-        self.plane.work(db, "modifying", *self._changes(db, instance, *before))
+        self.plane.work(db, "modifying", *(self._changes(db, instance, *before) if instance else ()))
         return answer
 
     def _check_modify(self, db: DBInstance, params) -> None:
         check_retention(params.get("BackupRetentionPeriod"))
         if "MasterUserPassword" in params:
-            check_password(params["MasterUserPassword"], False)
+            check_password(params["MasterUserPassword"], False, db.engine)
         if "DBInstanceClass" in params:
-            check_class(params["DBInstanceClass"])
+            check_class(params["DBInstanceClass"], db.engine, db.engine_version, db.license_model)
         if params.get("EngineVersion") not in (None, db.engine_version, major(db.engine, db.engine_version)):
             _offer(db.engine, params["EngineVersion"])
         if db.is_replica and (params.get("MultiAZ") or params.get("BackupRetentionPeriod")):
@@ -171,10 +192,13 @@ class Responses(RDSResponse):
         self._check_group(params.get("DBParameterGroupName"), db.engine)
         if params.get("NewDBInstanceIdentifier"):
             refuse("NotImplemented", "minicloud does not rename DB instances. Create one with the new identifier.")
-        check_storage(params.get("AllocatedStorage"))
-        if params.get("AllocatedStorage") and params["AllocatedStorage"] < db.allocated_storage:
-            refuse("InvalidParameterCombination", "You can't reduce the storage: it was "
-                    f"{db.allocated_storage} GiB and {params['AllocatedStorage']} GiB was asked for.")
+        if params.get("AllocatedStorage"):
+            check_storage(db.engine, params["AllocatedStorage"], params.get("StorageType", db.storage_type),
+                          params.get("Iops", db.iops), params.get("StorageThroughput"))
+            check_growth(db.allocated_storage, params["AllocatedStorage"], db.storage_changes)
+        check_port(params.get("DBPortNumber"), db.engine)
+        windows.check(params.get("PreferredBackupWindow", db.preferred_backup_window),
+                      params.get("PreferredMaintenanceWindow", db.preferred_maintenance_window))
         if params.get("BackupRetentionPeriod") == 0 and db.replicas:
             refuse("InvalidParameterCombination", "Automated backups can't be turned off: the instance has read replicas.")
 
@@ -191,14 +215,7 @@ class Responses(RDSResponse):
             yield lambda: record_automated_backup(db)
         if retention and not db.backup_retention_period:
             yield instance.disable_backups
-        if db.multi_az and not multi_az:
-            yield instance.add_standby
-            yield lambda: setattr(db, "secondary_availability_zone", instance.zones[1])
-            yield lambda: self.plane.tell(db, "multi-az")
-        if multi_az and not db.multi_az:
-            instance.multi_az, db.secondary_availability_zone = False, None
-            yield instance.drop_standby
-            yield lambda: self.plane.tell(db, "multi-az")
+        yield from multi_az_steps(self.plane, db, multi_az)
         if db.db_parameter_group_name != group:
             db.parameters_pending = True
             yield lambda: instance.set_parameters(group_values(db))
@@ -253,6 +270,9 @@ class Responses(RDSResponse):
             refuse("InvalidParameterCombination",
                     "FinalDBSnapshotIdentifier can not be specified when SkipFinalSnapshot is true.")
         if instance is None:
+            for orphan in map(self.backend.databases.get, db.replicas):
+                if orphan and orphan.source_db_instance_identifier == db.db_instance_identifier:
+                    orphan.is_replica, orphan.source_db_instance_identifier = False, None
             return super().delete_db_instance()
         if db.status in ("creating", "deleting"):
             refuse("InvalidDBInstanceState", f"Instance {db.db_instance_identifier} is currently {db.status}.")
@@ -297,13 +317,14 @@ class Responses(RDSResponse):
         self._require("SourceDBInstanceIdentifier")
         source_db = self.backend.find_db_from_id(self.params["SourceDBInstanceIdentifier"])
         source = self.plane.instances.get(source_db)
-        if source is None:
+        if source is None and source_db.engine not in OFFERS:
             return super().create_db_instance_read_replica()
         self._require_available(source_db)
-        identifier = self.params["DBInstanceIdentifier"]
-        if identifier in self.backend.databases:
-            raise DBInstanceAlreadyExists()
-        self.backend._validate_db_identifier(identifier)
+        self._check_new_name(self.params["DBInstanceIdentifier"])
+        check_replicas(source_db.engine, len(source_db.replicas))
+        check_port(self.params.get("Port"), source_db.engine)
+        if "DBInstanceClass" in self.params:
+            check_class(self.params["DBInstanceClass"], source_db.engine, source_db.engine_version, source_db.license_model)
         if not source_db.backup_retention_period:
             refuse("InvalidDBInstanceState", "Automated backups are not enabled for this database instance. To enable "
                     "automated backups, use ModifyDBInstance to set the backup retention period to a non-zero value.")
@@ -313,6 +334,9 @@ class Responses(RDSResponse):
         answer = super().create_db_instance_read_replica()
         replica_db = answer.result["DBInstance"]
         self._make_its_own(replica_db, source_db)
+        if source is None:
+            self._identify(replica_db)
+            return answer
         replica = self._new(replica_db)
         replica_db.status_infos = [{"StatusType": "read replication", "Normal": True, "Status": "replicating"}]
         self.plane.work(replica_db, "creating", lambda: replica.create_replica(source))
@@ -434,7 +458,7 @@ class Responses(RDSResponse):
         files = self._files(snapshot)
         if files is None:
             return super().restore_db_instance_from_db_snapshot()
-        self._check_restore()
+        self._check_restore(snapshot.engine)
         answer = super().restore_db_instance_from_db_snapshot()
         db = answer.result["DBInstance"]
         self._reset_restored(db)
@@ -449,7 +473,7 @@ class Responses(RDSResponse):
         if source is None:
             return super().restore_db_instance_to_point_in_time()
         until = self._restore_time(source_db, source)
-        self._check_restore("TargetDBInstanceIdentifier")
+        self._check_restore(source_db.engine, "TargetDBInstanceIdentifier")
         answer = super().restore_db_instance_to_point_in_time()
         db = answer.result["DBInstance"]
         self._reset_restored(db)
@@ -476,12 +500,11 @@ class Responses(RDSResponse):
                     f"{asked:%Y-%m-%dT%H:%M:%SZ} lies outside.")
         return asked
 
-    def _check_restore(self, name: str = "DBInstanceIdentifier") -> None:
-        if self.params[name] in self.backend.databases:
-            raise DBInstanceAlreadyExists()
-        self.backend._validate_db_identifier(self.params[name])
+    def _check_restore(self, engine: str, name: str = "DBInstanceIdentifier") -> None:
+        self._check_new_name(self.params[name], name)
+        check_port(self.params.get("Port"), engine)
         if "DBInstanceClass" in self.params:
-            check_class(self.params["DBInstanceClass"])
+            check_class(self.params["DBInstanceClass"], engine)
 
     def _reset_restored(self, db: DBInstance) -> None:
         """Set what AWS does not take over from the source: a restore is a new, single-AZ, unprotected instance."""

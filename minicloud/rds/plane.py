@@ -1,6 +1,5 @@
 """The data plane of RDS: which DB instance of the API runs on which servers, and what those add to its record."""
 
-import contextlib
 import datetime
 import json
 import secrets
@@ -8,38 +7,19 @@ import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import moto.rds.models
 from moto.rds.models import DBInstance, DBInstanceAutomatedBackup, DBSnapshot, Event, MasterUserSecret
+from moto.rds.utils import DbInstanceEngine
 
 from minicloud import endpoint
-from minicloud.engines.engine import EngineUnavailable, Server
-from minicloud.engines.mariadb import MariaDB
-from minicloud.engines.postgres import Postgres
+from minicloud.engines.engine import Server
+from minicloud.rds import maintenance
 from minicloud.rds.instance import Host, Instance
+from minicloud.rds.offers import OFFERS, absent_address, family, recorded
 
 LOG_SHIPPING_SECONDS = 5  # stands for the 5 minutes between RDS's uploads of transaction logs to S3
-MYSQL_VERSION = "8.4.7"  # what the API offers as MySQL; MariaDB answers for it
-
-
-class Offer(NamedTuple):
-    """An engine of the API and the server class that runs it."""
-
-    server: type[Server]
-    description: str
-    default_port: int
-    forced_version: str | None = None
-
-    @property
-    def version(self) -> str:
-        return self.forced_version or self.server.version()
-
-
-OFFERS = {
-    "postgres": Offer(Postgres, "PostgreSQL", 5432),
-    "mariadb": Offer(MariaDB, "MariaDB", 3306),
-    "mysql": Offer(MariaDB, "MySQL (here MariaDB answers for it)", 3306, MYSQL_VERSION),
-}
 
 # Category and message, after https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_Events.Messages.html
 EVENTS = {
@@ -56,39 +36,11 @@ EVENTS = {
     "multi-az": ("configuration change", "Applied change to multi-AZ"),
     "restored": ("restoration", "Restored from DB instance"),
     "replica-promoted": ("notification", "Promoted read replica to a standalone DB instance"),
+    "absent": ("notification", ""),
     "snapshot-created": ("creation", "Manual snapshot created"),
 }
 STATUS_AFTER = {"failover-started": "rebooting", "failover-completed": "available", "recovery-started": "rebooting",
                 "recovery-completed": "available", "failed": "failed"}
-
-
-def offered() -> list[str]:
-    """Return the engines of OFFERS whose programs are on this machine."""
-    names = []
-    for name, offer in OFFERS.items():
-        with contextlib.suppress(EngineUnavailable):
-            names += [name] if offer.version else []
-    return names
-
-
-def family(engine: str) -> str:
-    """Return an engine's parameter group family, such as "postgres18"."""
-    return engine + major(engine, OFFERS[engine].version)
-
-
-def major(engine: str, version: str) -> str:
-    """Return the major part of a version, as the engine counts: "18" of 18.6, "10.11" of 10.11.19."""
-    parts = version.split(".")
-    return parts[0] if engine == "postgres" else ".".join(parts[:2])
-
-
-def engine_version(name: str) -> dict:
-    """Return an offer in DescribeDBEngineVersions' shape. Raises EngineUnavailable."""
-    offer = OFFERS[name]
-    return {"Engine": name, "EngineVersion": offer.version, "MajorEngineVersion": major(name, offer.version),
-            "DBParameterGroupFamily": family(name), "DBEngineDescription": offer.description,
-            "DBEngineVersionDescription": f"{offer.description} {offer.version}", "Status": "available",
-            "ValidUpgradeTarget": [], "SupportsReadReplica": True, "SupportsGlobalDatabases": False}
 
 
 def group_values(db: DBInstance) -> dict[str, str]:
@@ -125,9 +77,10 @@ class Plane:
         pause, count = threading.Event(), 0
         while not pause.wait(1):
             count += 1
-            for instance in list(self.instances.values()):
+            for db, instance in list(self.instances.items()):
                 try:
                     instance.watch()
+                    maintenance.open_window(self, db)
                     if count % LOG_SHIPPING_SECONDS == 0:
                         instance.ship_log()
                 except Exception:
@@ -254,7 +207,8 @@ def _fill_records(plane: Plane) -> None:
         return plane.instances.get(db)
 
     moto_address, moto_endpoint = DBInstance.address, DBInstance.endpoint
-    DBInstance.address = property(lambda db: endpoint.HOST if of(db) else moto_address.fget(db))
+    DBInstance.address = property(lambda db: endpoint.HOST if of(db) else absent_address(db.engine)
+                                  if db.engine in recorded() else moto_address.fget(db))
     DBInstance.endpoint = property(lambda db: moto_endpoint.fget(db) if of(db) is None else
                                    {"Address": endpoint.HOST, "Port": of(db).port} if of(db).port else None)
     DBInstance.latest_restorable_time = property(lambda db: of(db) and of(db).latest)
@@ -268,6 +222,17 @@ def _fill_records(plane: Plane) -> None:
         return instance and instance.earliest and {"EarliestTime": instance.earliest, "LatestTime": instance.latest}
 
     DBInstanceAutomatedBackup.restore_window = property(restore_window)
+    _widen_moto()
+
+
+def _widen_moto() -> None:
+    """Let moto record what it refuses (Db2, a window over midnight on Sunday), and name the parameter groups as RDS does."""
+    engines = sorted({*DbInstanceEngine.valid_db_instance_engine(), *OFFERS})
+    DbInstanceEngine.valid_db_instance_engine = classmethod(lambda cls: engines)
+    moto.rds.models.valid_preferred_maintenance_window = lambda maintenance, backup: None  # windows.check does it
+    moto_group = DBInstance.default_db_parameter_group_details
+    DBInstance.default_db_parameter_group_details = lambda db: (
+        (family(db.engine), f"default.{family(db.engine)}") if db.engine in OFFERS else moto_group(db))
 
 
 def _managed_secret(secret: MasterUserSecret) -> str:

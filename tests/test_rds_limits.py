@@ -1,0 +1,230 @@
+"""RDS refuses what AWS refuses, in a sentence, and accepts the nearest thing that AWS accepts."""
+
+import contextlib
+import datetime
+import re
+import socket
+
+import psycopg
+import pytest
+from botocore.exceptions import ClientError
+from conftest import PASSWORD, available, delete, instance, until
+
+from minicloud.rds import limits, windows
+
+# What a request for a small instance is changed to; the error's code and words of its sentence; the nearest legal change.
+VALUE, COMBINATION = "InvalidParameterValue", "InvalidParameterCombination"
+ORACLE = {"Engine": "oracle-ee", "DBInstanceClass": "db.t3.small"}
+SQLSERVER = {"Engine": "sqlserver-ex", "DBInstanceClass": "db.t3.small"}
+DB2 = {"Engine": "db2-se", "DBInstanceClass": "db.t3.small"}
+BACKUP, WEEKLY = "PreferredBackupWindow", "PreferredMaintenanceWindow"
+CREATE = [
+    ({"DBInstanceIdentifier": "ends-with-"}, VALUE, "not a valid identifier", {"DBInstanceIdentifier": "ends-with-a"}),
+    ({"DBInstanceIdentifier": "two--hyphens"}, VALUE, "two consecutive hyphens", {"DBInstanceIdentifier": "two-h-yphens"}),
+    ({"DBInstanceIdentifier": "1st"}, VALUE, "begin with a letter", {"DBInstanceIdentifier": "f1st"}),
+    (ORACLE | {"DBInstanceIdentifier": "n" * 64}, VALUE, "longer than 63", ORACLE | {"DBInstanceIdentifier": "n" * 63}),
+    ({"MasterUserPassword": "p" * 7}, VALUE, "shorter than 8", {"MasterUserPassword": "p" * 8}),
+    ({"MasterUserPassword": "p" * 129}, VALUE, "longer than 128", {"MasterUserPassword": "p" * 128}),
+    ({"Engine": "mysql", "MasterUserPassword": "p" * 42}, VALUE, "longer than 41",
+     {"Engine": "mysql", "MasterUserPassword": "p" * 41}),
+    (ORACLE | {"MasterUserPassword": "p" * 31}, VALUE, "longer than 30", ORACLE | {"MasterUserPassword": "p" * 30}),
+    (DB2 | {"MasterUserPassword": "p" * 256}, VALUE, "longer than 255", DB2 | {"MasterUserPassword": "p" * 255}),
+    ({"MasterUserPassword": "with a blank"}, VALUE, "printable ASCII", {"MasterUserPassword": "with-a-dash"}),
+    (ORACLE | {"MasterUserPassword": "salt&pepper"}, VALUE, "printable ASCII", DB2 | {"MasterUserPassword": "salt&pepper"}),
+    ({"MasterUsername": "rdsadmin"}, VALUE, "reserved", {"MasterUsername": "rdsadmin1"}),
+    ({"MasterUsername": "admin"}, VALUE, "reserved", {"Engine": "mysql", "MasterUsername": "admin"}),
+    ({"MasterUsername": "pg_boss"}, VALUE, "reserved", {"MasterUsername": "pgboss"}),
+    ({"Engine": "mariadb", "MasterUsername": "u" * 17}, VALUE, "at most 16", {"Engine": "mariadb", "MasterUsername": "u" * 16}),
+    ({"DBName": "1st"}, VALUE, "must begin with a letter", {"DBName": "first"}),
+    ({"DBName": "d" * 64}, VALUE, "at most 63", {"DBName": "d" * 63}),
+    (ORACLE | {"DBName": "NINECHARS"}, VALUE, "at most 8", ORACLE | {"DBName": "EIGHTCHR"}),
+    (SQLSERVER | {"DBName": "shop"}, VALUE, "must be null", SQLSERVER),
+    ({"DBInstanceClass": "db.zz.large"}, VALUE, "Invalid DB Instance class", {"DBInstanceClass": "db.m7g.large"}),
+    (ORACLE | {"DBInstanceClass": "db.t4g.small"}, COMBINATION, "does not support", ORACLE | {"DBInstanceClass": "db.t3.small"}),
+    (DB2 | {"DBInstanceClass": "db.t3.micro"}, COMBINATION, "does not support", DB2 | {"DBInstanceClass": "db.t3.small"}),
+    (SQLSERVER | {"DBInstanceClass": "db.m5.large"}, COMBINATION, "does not support",
+     SQLSERVER | {"DBInstanceClass": "db.t3.large"}),
+    ({"AllocatedStorage": 19}, COMBINATION, "20 to 65536", {"AllocatedStorage": 20}),
+    (ORACLE | {"AllocatedStorage": 65537}, COMBINATION, "20 to 65536", ORACLE | {"AllocatedStorage": 65536}),
+    (SQLSERVER | {"AllocatedStorage": 16385}, COMBINATION, "20 to 16384", SQLSERVER | {"AllocatedStorage": 16384}),
+    (ORACLE | {"StorageType": "io2", "AllocatedStorage": 99, "Iops": 1000}, COMBINATION, "100 to 65536",
+     ORACLE | {"StorageType": "io2", "AllocatedStorage": 100, "Iops": 1000}),
+    (ORACLE | {"StorageType": "io1", "AllocatedStorage": 100, "Iops": 5001}, COMBINATION, "50 to 5000",
+     ORACLE | {"StorageType": "io1", "AllocatedStorage": 100, "Iops": 5000}),
+    (ORACLE | {"StorageType": "io1", "AllocatedStorage": 100}, COMBINATION, "requires Iops",
+     ORACLE | {"StorageType": "gp3", "AllocatedStorage": 100}),
+    (DB2 | {"AllocatedStorage": 399, "Iops": 12000, "StorageType": "gp3"}, COMBINATION, "less than 400",
+     DB2 | {"AllocatedStorage": 400, "Iops": 12000, "StorageType": "gp3"}),
+    (DB2 | {"StorageType": "gp2"}, VALUE, "Invalid storage type", DB2 | {"StorageType": "gp3"}),
+    ({"BackupRetentionPeriod": 36}, VALUE, "between 0 and 35", {"BackupRetentionPeriod": 35}),
+    ({"Port": 1149}, VALUE, "between 1150 and 65535", {"Port": 1150}),
+    (SQLSERVER | {"Port": 1434}, VALUE, "none of 1234, 1434", SQLSERVER | {"Port": 1435}),
+    (ORACLE | {"LicenseModel": "license-included"}, COMBINATION, "Valid license models are: bring-your-own-license",
+     ORACLE | {"LicenseModel": "bring-your-own-license"}),
+    ({"EngineVersion": "9.9"}, COMBINATION, "Cannot find version 9.9", {"EngineVersion": "18"}),
+    ({"Engine": "dbase"}, VALUE, "engine dbase not supported", {"Engine": "mariadb"}),
+    ({"MultiAZ": True, "AvailabilityZone": "us-east-1a"}, COMBINATION, "not valid for Multi-AZ",
+     {"AvailabilityZone": "us-east-1a"}),
+    ({"DBParameterGroupName": "nobody-made-it"}, "DBParameterGroupNotFound", "nobody-made-it not found",
+     {"DBParameterGroupName": "default.postgres18"}),
+    ({BACKUP: "3:00-3:30"}, VALUE, "hh24:mi-hh24:mi", {BACKUP: "03:00-03:30"}),
+    ({BACKUP: "23:50-00:19"}, VALUE, "at least 30 minutes", {BACKUP: "23:50-00:20"}),
+    ({WEEKLY: "someday:03:00-someday:04:00"}, VALUE, "ddd:hh24:mi-ddd:hh24:mi", {WEEKLY: "Sun:23:45-Mon:00:15"}),
+    ({WEEKLY: "mon:03:00-mon:03:29"}, VALUE, "at least 30 minutes", {WEEKLY: "mon:03:00-mon:03:30"}),
+    ({WEEKLY: "mon:03:00-tue:03:01"}, VALUE, "less than 24 hours", {BACKUP: "02:00-02:30", WEEKLY: "mon:03:00-tue:02:00"}),
+    ({BACKUP: "06:00-07:00", WEEKLY: "mon:06:30-mon:07:30"}, VALUE, "must not overlap",
+     {BACKUP: "06:00-06:30", WEEKLY: "mon:06:30-mon:07:30"}),
+    ({BACKUP: "23:45-00:15", WEEKLY: "mon:00:00-mon:00:30"}, VALUE, "must not overlap",
+     {BACKUP: "23:45-00:15", WEEKLY: "mon:00:15-mon:00:45"}),
+]
+
+
+@pytest.mark.parametrize("wrong, code, words, right", CREATE, ids=[row[2] for row in CREATE])
+def test_a_wrong_request_is_refused_in_a_sentence_and_the_nearest_right_one_is_not(rds, wrong, code, words, right):
+    """CreateDBInstance answers with AWS's code and what was wrong, leaves nothing, and takes the nearest legal value."""
+    small = {"DBInstanceIdentifier": "limits", "Engine": "postgres", "DBInstanceClass": "db.t4g.micro", "AllocatedStorage": 20,
+             "MasterUsername": "shopadmin", "MasterUserPassword": PASSWORD, "BackupRetentionPeriod": 0}
+    if "Engine" not in wrong:
+        rds.describe_db_parameter_groups()  # on AWS the default groups are always there
+    with pytest.raises(ClientError, match=re.escape(words)) as refused:
+        rds.create_db_instance(**small | wrong)
+    assert refused.value.response["Error"]["Code"] == code
+    assert rds.describe_db_instances()["DBInstances"] == []
+    request = small | right
+    rds.create_db_instance(**request)
+    assert available(rds, request["DBInstanceIdentifier"])["Engine"] == request["Engine"]
+    delete(rds, request["DBInstanceIdentifier"])
+
+
+MODIFY = [
+    ({"AllocatedStorage": 29}, COMBINATION, "can't reduce the storage", {"AllocatedStorage": 30}),
+    ({"DBInstanceClass": "db.t4g.nano"}, VALUE, "Invalid DB Instance class", {"DBInstanceClass": "db.t4g.small"}),
+    ({"BackupRetentionPeriod": 36}, VALUE, "between 0 and 35", {"BackupRetentionPeriod": 35}),
+    ({"MasterUserPassword": "p" * 7}, VALUE, "shorter than 8", {"MasterUserPassword": "p" * 8}),
+    ({WEEKLY: "mon:03:15-mon:03:45"}, VALUE, "must not overlap", {WEEKLY: "mon:03:30-mon:04:00"}),
+    ({BACKUP: "03:45-04:15"}, VALUE, "must not overlap", {BACKUP: "02:00-02:30"}),
+    ({"EngineVersion": "17.6"}, COMBINATION, "Cannot find version 17.6", {"EngineVersion": "18"}),
+]
+
+
+def test_a_wrong_modification_is_refused_and_changes_nothing(rds):
+    """ModifyDBInstance refuses like CreateDBInstance, also what is only wrong beside what the instance has."""
+    with instance(rds, "modified", "postgres", AllocatedStorage=30, **{BACKUP: "03:00-03:30", WEEKLY: "sun:04:00-sun:04:30"}):
+        for wrong, code, words, right in MODIFY:
+            before = available(rds, "modified")
+            with pytest.raises(ClientError, match=words) as refused:
+                rds.modify_db_instance(DBInstanceIdentifier="modified", **wrong)
+            assert refused.value.response["Error"]["Code"] == code
+            assert available(rds, "modified") == before
+            rds.modify_db_instance(DBInstanceIdentifier="modified", **right)
+
+
+def test_storage_grows_four_times_a_day(rds):
+    """The fifth change of storage within 24 hours is refused; other changes are not."""
+    with record(rds, "growing", "db2-ae"):
+        for gib in (30, 40, 50, 60):
+            rds.modify_db_instance(DBInstanceIdentifier="growing", AllocatedStorage=gib, ApplyImmediately=True)
+            assert available(rds, "growing")["AllocatedStorage"] == gib
+        with pytest.raises(ClientError, match="4 times within 24 hours"):
+            rds.modify_db_instance(DBInstanceIdentifier="growing", AllocatedStorage=70, ApplyImmediately=True)
+        rds.modify_db_instance(DBInstanceIdentifier="growing", BackupRetentionPeriod=2, ApplyImmediately=True)
+        available(rds, "growing")
+
+
+@pytest.mark.parametrize("engine, most", [("oracle-ee", 5), ("sqlserver-ee", 5), ("db2-se", 3)])
+def test_a_source_has_as_many_replicas_as_its_engine_allows(rds, engine, most):
+    """One replica more than AWS allows is refused; deleting the source leaves its replicas as instances of their own."""
+    with record(rds, "source", engine, DBInstanceClass="db.t3.xlarge"):
+        for n in range(most):
+            rds.create_db_instance_read_replica(DBInstanceIdentifier=f"replica-{n}", SourceDBInstanceIdentifier="source")
+        with pytest.raises(ClientError, match=f"{most} are the most"):
+            rds.create_db_instance_read_replica(DBInstanceIdentifier="too-many", SourceDBInstanceIdentifier="source")
+    left = rds.describe_db_instances()["DBInstances"]
+    assert len(left) == most and not any("ReadReplicaSourceDBInstanceIdentifier" in db for db in left)
+    for db in left:
+        delete(rds, db["DBInstanceIdentifier"])
+
+
+def test_fifteen_replicas_on_the_open_engines_and_none_on_express():
+    """The 15th replica of PostgreSQL, MySQL or MariaDB is allowed, the 16th not; SQL Server Express has none."""
+    for engine in ("postgres", "mysql", "mariadb"):
+        limits.check_replicas(engine, 14)
+        with pytest.raises(limits.RDSClientError, match="15 are the most"):
+            limits.check_replicas(engine, 15)
+    with pytest.raises(limits.RDSClientError, match="Enterprise Edition"):
+        limits.check_replicas("sqlserver-ex", 0)
+
+
+@contextlib.contextmanager
+def record(rds, identifier: str, engine: str, **options):
+    """An instance of an engine that does not run here, for the length of a `with` block: its record."""
+    rds.create_db_instance(DBInstanceIdentifier=identifier, Engine=engine, AllocatedStorage=20, MasterUsername="shopadmin",
+                           MasterUserPassword="p" * 20, **{"DBInstanceClass": "db.t3.small"} | options)
+    yield available(rds, identifier)
+    delete(rds, identifier)
+
+
+def test_the_41st_instance_of_a_region_is_refused(rds):
+    """An account has 40 DB instances in a Region, and says so when one more is asked for; one deleted makes room."""
+    request = {**ORACLE, "AllocatedStorage": 20, "MasterUsername": "shopadmin", "MasterUserPassword": "p" * 20}
+    for n in range(40):
+        rds.create_db_instance(DBInstanceIdentifier=f"quota-{n}", **request)
+    with pytest.raises(ClientError, match="quota exceeded") as refused:
+        rds.create_db_instance(DBInstanceIdentifier="quota-40", **request)
+    assert refused.value.response["Error"]["Code"] == "InstanceQuotaExceeded"
+    delete(rds, "quota-0")
+    rds.create_db_instance(DBInstanceIdentifier="quota-40", **request)
+    for n in range(1, 41):
+        delete(rds, f"quota-{n}")
+
+
+@pytest.mark.parametrize("engine, word", [("oracle-se2", "oracle"), ("sqlserver-ex", "sql-server"), ("db2-ae", "db2")])
+def test_an_engine_that_cannot_run_here_says_so_where_you_meet_it(rds, engine, word):
+    """The endpoint of Oracle, SQL Server and Db2 is a name that cannot be resolved and says why, and so does an event."""
+    with record(rds, "absent", engine) as db:
+        assert db["Endpoint"]["Address"] == f"{word}-does-not-run-here.minicloud.invalid"
+        with pytest.raises(socket.gaierror):
+            socket.getaddrinfo(db["Endpoint"]["Address"], db["Endpoint"]["Port"])
+        with pytest.raises(psycopg.OperationalError, match="does-not-run-here"):
+            psycopg.connect(host=db["Endpoint"]["Address"], connect_timeout=5)
+        events = rds.describe_events(SourceType="db-instance", SourceIdentifier="absent")["Events"]
+        assert any("On AWS the same call starts one" in event["Message"] for event in events)
+        offered, = rds.describe_db_engine_versions(Engine=engine)["DBEngineVersions"]
+        assert db["EngineVersion"] == offered["EngineVersion"]
+        assert db["DBParameterGroups"][0]["DBParameterGroupName"] == f"default.{offered['DBParameterGroupFamily']}"
+
+
+def test_windows_that_nobody_named_are_apart_and_in_the_regions_night():
+    """RDS chooses half an hour in the Region's eight hours for each window; they never overlap, whatever the other one is."""
+    for n in range(300):
+        region, first = ("us-east-1", 3) if n % 2 else ("us-west-2", 6)
+        daily, weekly = windows.choose(region, None, None)
+        windows.check(daily, weekly)
+        assert not windows.is_open(weekly)
+        for begin, length in (windows.backup(daily), windows.maintenance(weekly)):
+            assert length == 30 and first * 60 <= begin % windows.DAY <= (first + 8) * 60 - 30
+    windows.check(*windows.choose("us-east-1", None, "sun:03:00-sun:10:30"))
+    windows.check(*windows.choose("us-east-1", "03:00-10:30", None))
+
+
+def test_a_change_waits_for_the_window_and_is_made_when_it_opens(cloud, rds):
+    """Without ApplyImmediately a standby and a class wait in PendingModifiedValues; a window that is open now brings them."""
+    with instance(rds, "waiting", "postgres"):
+        rds.modify_db_instance(DBInstanceIdentifier="waiting", MultiAZ=True, DBInstanceClass="db.t4g.small")
+        db = available(rds, "waiting")
+        assert db["PendingModifiedValues"] == {"MultiAZ": True, "DBInstanceClass": "db.t4g.small"} and not db["MultiAZ"]
+        assert rds.describe_pending_maintenance_actions(ResourceIdentifier=db["DBInstanceArn"])[
+            "PendingMaintenanceActions"] == []
+        rds.modify_db_instance(DBInstanceIdentifier="waiting", **open_now())
+        until(lambda: not available(rds, "waiting")["PendingModifiedValues"], "the window has opened")
+        db = available(rds, "waiting")
+        assert db["MultiAZ"] and db["DBInstanceClass"] == "db.t4g.small"
+        assert [row["role"] for row in cloud.resources()] == ["primary", "standby"]
+
+
+def open_now() -> dict[str, str]:
+    """Return windows of which the maintenance one is open: it began ten minutes ago and lasts for an hour."""
+    now = datetime.datetime.now(datetime.UTC)
+    begin, end, later = (now + datetime.timedelta(minutes=m) for m in (-10, 50, 120))
+    return {WEEKLY: f"{begin:%a:%H:%M}-{end:%a:%H:%M}".lower(),
+            BACKUP: f"{later:%H:%M}-{later + datetime.timedelta(minutes=30):%H:%M}"}
