@@ -20,9 +20,10 @@ from moto.moto_server.werkzeug_app import (
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
-from minicloud import endpoint, rundir
+from minicloud import cloudwatch, endpoint, rundir
 from minicloud.endpoint import Endpoints
-from minicloud.rds import api as rds
+from minicloud.rds import aurora
+from minicloud.rds import insights, monitoring
 from minicloud.rds.instance import Host
 from minicloud.rds.plane import record_traceback
 from minicloud.supervisor import Supervisor
@@ -39,11 +40,18 @@ class Cloud:
         self.log = self.run / "cloud.log"
         host = Host(self.supervisor, Endpoints(self.supervisor, self.run / "endpoint.log"), self.run,
                     secrets.token_urlsafe(24))
-        self.planes = [rds.serve(host, self.log)]
+        self.planes = [aurora.serve(host, self.log)]
+        self._watch()
         _explain_what_is_missing(self.log)
         self.moto = DomainDispatcherApplication(create_backend_app)
         self.http = make_server(endpoint.HOST, 0, self, threaded=True, request_handler=_QuietHandler)
         threading.Thread(target=self.http.serve_forever, daemon=True, name="http").start()
+
+    def _watch(self) -> None:
+        """Begin to measure the servers and to evaluate the alarms."""
+        insights.Responses.monitor = monitoring.Monitor(lambda: monitoring.of_instances(self.planes[0].instances),
+                                                        self.planes[0].record_failure)
+        cloudwatch.serve(self.planes[0].record_failure)
 
     @property
     def url(self) -> str:
@@ -66,6 +74,10 @@ class Cloud:
         """The WSGI application: `/minicloud/…` is ours, everything else is the AWS API."""
         if environ["PATH_INFO"].startswith("/minicloud/"):
             return self._control(Request(environ))(environ, start_response)
+        if "/pi/aws4_request" in environ.get("HTTP_AUTHORIZATION", ""):  # moto has no such service
+            request = BackendRequest(environ)
+            status, headers, body = insights.Responses.dispatch(request, request.url, request.headers)
+            return Response(body, status, headers)(environ, start_response)
         try:
             return self.moto(environ, start_response)
         except Exception:
