@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 import ledger
 
+PAGES = sorted((ROOT / "book").glob("check-*.md"))
 FIELDS = ("id", "service", "section", "course", "verdict", "now", "source", "demo", "live_api")
 
 
@@ -26,11 +27,12 @@ def notebooks(folder):
     return [(nbformat.read(path, as_version=4).metadata, ledger.cells(path, path.stem)) for path in paths]
 
 
-def left_out(folder):
-    """Return the ids of the statements that belong to a finished chapter under `folder` and that no cell claims."""
+def left_out(folder, pages=()):
+    """Return the ids of the statements of the finished chapters under `folder` that no cell claims and no page asks."""
     books = [(metadata.get("book", {}), cells) for metadata, cells in notebooks(folder)]
     finished = {service for book, _ in books if book.get("finished") for service in book.get("services", [])}
     claimed = {cell.id for _, cells in books for cell in cells}
+    claimed.update(question.id for page in pages for question in ledger.questions(page, page.stem))
     return [id for id, row in claims.statements().items() if row["service"] in finished and id not in claimed]
 
 
@@ -72,7 +74,7 @@ def test_the_ledger_holds_the_whole_course_once():
 
 def test_a_finished_chapter_shows_every_statement_of_its_services(chapter):
     """No statement of a chapter that calls itself finished is without a cell; one that does not may leave any out."""
-    assert left_out(ROOT / "notebooks") == []
+    assert left_out(ROOT / "notebooks", PAGES) == []
     of_rds = [id for id, row in claims.statements().items() if row["service"] == "rds"]
     assert left_out(chapter(f"claim({of_rds[0]!r}, True, 'so')", services=["rds"], finished=True)) == of_rds[1:]
     assert left_out(chapter("pass", services=["rds"], finished=False)) == []
@@ -81,6 +83,7 @@ def test_a_finished_chapter_shows_every_statement_of_its_services(chapter):
 def test_every_claim_of_a_notebook_has_its_place_in_the_ledger():
     """No notebook claims an unknown statement, one without evidence, one twice, or one that the ledger cannot see."""
     found = [problem for _, cells in notebooks(ROOT / "notebooks") for problem in ledger.problems(cells)]
+    found += [problem for page in PAGES for problem in ledger.problems(ledger.questions(page, f"book/{page.stem}"))]
     assert found == []
 
 
@@ -101,6 +104,17 @@ def test_the_build_tells_which_cell_claims_wrongly(rows, chapter, cell, problem)
     found = list(ledger.problems(cells))
     assert len(found) == (problem is not None), found
     assert problem is None or (problem in found[0])
+
+
+def test_a_question_of_the_course_is_claimed_by_its_mark(rows, tmp_path):
+    """A mark before a question is found, with its line; one whose statement is unknown or has no evidence is told."""
+    page = tmp_path / "check-chapter.md"
+    page.write_text("# Check\n\n(claim-shown)=\n## One\n\n(claim-bare)=\n## Two\n\n(claim-shwon)=\n## Three\n")
+    found = ledger.questions(page, "book/check-chapter")
+    assert [(question.id, question.index) for question in found] == [("shown", 3), ("bare", 6), ("shwon", 9)]
+    bare, unknown = ledger.problems(found)
+    assert bare.startswith("line 6 claims 'bare'") and "has no `evidence:`" in bare
+    assert unknown.startswith("line 9 claims 'shwon'") and "no statement of book/claims.yml" in unknown
 
 
 @pytest.mark.parametrize("holds", [True, numpy.int64(0) == 0])

@@ -15,6 +15,8 @@ from myst_parser.docutils_ import Parser
 from playwright.sync_api import expect
 from test_site import AXE, DESKTOP, HTML, PHONE, ROOT
 
+from minicloud import claims
+
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 import quiz
 import test_site
@@ -72,13 +74,14 @@ def test_every_reason_leads_to_the_place_that_shows_it(path):
     assert links and dead == []
 
 
-def test_the_courses_question_is_asked_word_for_word():
-    """The RDS chapter's check asks the first question of the course as the course asks it."""
-    asked = [legend.text for legend in soup("book/check-rds.html").select("legend")]
-    assert (
-        "What RDS feature provides high availability by maintaining a synchronized standby database in a different "
-        "Availability Zone?" in asked
-    )
+def test_the_courses_questions_are_asked_word_for_word(path):
+    """A page has a question of the course, marked as its statement: in its words, its answer shown by a claim() line."""
+    marks = soup(path).select('[id^="claim-"]')
+    assert marks
+    for mark in marks:
+        section = mark.find_parent("section")
+        assert section.legend.text == claims.statement(mark["id"].removeprefix("claim-"))["course"]
+        assert section.select('details li.right a[href*="#claim-"]'), mark["id"]
 
 
 GOOD = """
@@ -120,6 +123,15 @@ def test_the_build_tells_what_is_wrong_with_a_question(was, now, problem):
     else:
         with pytest.raises(ValueError, match=problem):
             quiz.question(section)
+
+
+def test_the_mark_of_the_next_question_is_no_part_of_this_one():
+    """The mark `(claim-…)=` before a heading, which docutils puts at the end of the section before, does no harm."""
+    marked = f"# Check\n{GOOD}\n(claim-quiz-1)=\n{GOOD.replace('A question', 'Another')}"
+    document = publish_doctree(marked, parser=Parser(), settings_overrides={"doctitle_xform": False})
+    first, second = [node for node in document.findall(nodes.section) if isinstance(node.parent, nodes.section)]
+    assert isinstance(first[-1], nodes.target)
+    assert quiz.question(first).asks.astext() == quiz.question(second).asks.astext() == "Which?"
 
 
 def press_until(page, key, selector):

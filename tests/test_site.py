@@ -246,12 +246,12 @@ def _describes(alt):
 
 
 def test_the_ledger_page_shows_every_statement(soups):
-    """Each of the 163 statements has an entry with its verdict, and each claim() line is linked from one."""
+    """Each of the 163 statements has an entry with its verdict, and each place that claims one is linked from it."""
     page = soups["book/ledger.html"]
     entries = page.select("ul.ledger > li")
     assert len(entries) == 163 and all(entry.select_one(".verdict") and entry["id"] for entry in entries)
     linked = {link["href"] for link in page.select('ul.ledger a[href*="#claim-"]')}
-    claims = {f"../{path}#{line['id']}" for path, soup in soups.items() for line in soup.select(".claim[id]")}
+    claims = {f"../{path}#{place['id']}" for path, soup in soups.items() for place in soup.select('[id^="claim-"]')}
     assert linked == claims
 
 

@@ -1,7 +1,9 @@
-"""The ledger page: each statement of the course, its verdict today, and the notebook cell that shows it.
+"""The ledger page: each statement of the course, its verdict today, and the cell or the question that shows it.
 
 Adds the directive `{ledger}` (the whole list) and the role `{evidence}` (one badge in a sentence). The cells are found
 by reading the notebooks' code, not by running it, so the page is right even when the outputs come from the cache.
+The course's own questions are statements too. What shows one is the question that asks it on a page of questions, with
+the mark `(claim-quiz-1)=` before its heading: each of its answers links to a cell.
 """
 
 import ast
@@ -28,6 +30,8 @@ SERVICES = {
     "redshift": "Amazon Redshift",
     "course": "The course itself",
 }
+QUESTIONS = "book/check-"  # how the names of the pages of questions begin
+MARK = re.compile(r"\(claim-([\w-]+)\)=")
 VERDICTS = {  # sign and meaning; the sign tells one from another without colour
     "right": ("✓", "The course's words hold today."),
     "imprecise": ("≈", "They hold within a limit that the course leaves out."),
@@ -38,11 +42,22 @@ VERDICTS = {  # sign and meaning; the sign tells one from another without colour
 
 
 class Cell(NamedTuple):
-    """A `claim()` call in a notebook: the notebook's name in the book, the claim's id, and the cell's index."""
+    """A `claim()` call in a notebook: the notebook's name in the book, the claim's id, and the cell's index.
+
+    Or a marked question: the page's name, the id, and the number of the mark's line.
+    """
 
     docname: str
     id: str | None  # None where the call's first argument is not a literal
     index: int
+
+    @property
+    def kind(self):
+        """What the place is: a cell or a question."""
+        return "question" if self.docname.startswith(QUESTIONS) else "cell"
+
+    def __str__(self):
+        return f"line {self.index} claims" if self.kind == "question" else f"cell {self.index} claims"
 
 
 def claim_calls(code):
@@ -68,24 +83,31 @@ def cells(path, docname):
     return [Cell(docname, id, i) for i, source in code for id in claim_calls(source)]
 
 
+def questions(path, docname):
+    """Return the marked questions of the page at `path`, in reading order."""
+    marks = map(MARK.fullmatch, Path(path).read_text(encoding="utf-8").splitlines())
+    return [Cell(docname, mark[1], number) for number, mark in enumerate(marks, start=1) if mark]
+
+
 def problems(found):
-    """Return a sentence for each claim cell of `found` that the ledger cannot link to: unknown, computed or doubled."""
+    """Return a sentence for each cell or question of `found` that the ledger cannot link to: unknown, computed or doubled."""
     twice = Counter((cell.docname, cell.id) for cell in found)
     for cell in found:
         if cell.id is None:
             yield f"cell {cell.index} calls claim() with a computed id: write the id as a string in the call."
         elif cell.id not in claims.statements():
-            yield f"cell {cell.index} claims {cell.id!r}, which is no statement of book/claims.yml."
+            yield f"{cell} {cell.id!r}, which is no statement of book/claims.yml."
         elif claims.statements()[cell.id].get("evidence") not in claims.EVIDENCE:
-            yield f"cell {cell.index} claims {cell.id!r}, whose row in book/claims.yml has no `evidence:`."
+            yield f"{cell} {cell.id!r}, whose row in book/claims.yml has no `evidence:`."
         elif twice.pop((cell.docname, cell.id), 1) > 1:
             yield f"{cell.id!r} is claimed twice: a notebook claims a statement once, so that its link is one place."
 
 
 def book_cells(env):
-    """Return the claim cells of all notebooks in the book, by notebook."""
-    notebooks = {name: env.doc2path(name) for name in sorted(env.found_docs)}
-    return {name: cells(path, name) for name, path in notebooks.items() if Path(path).suffix == ".ipynb"}
+    """Return the claim cells of all notebooks in the book and the marked questions of all its pages, by page."""
+    paths = {name: env.doc2path(name) for name in sorted(env.found_docs)}
+    notebooks = {name: cells(path, name) for name, path in paths.items() if Path(path).suffix == ".ipynb"}
+    return notebooks | {name: questions(path, name) for name, path in paths.items() if name.startswith(QUESTIONS)}
 
 
 def warn_of_problems(app, env):
@@ -167,7 +189,7 @@ class Ledger(SphinxDirective):
         links = [nodes.raw("", claims.badge(claims.evidence(row)), format="html")] if row.get("evidence") else []
         for cell in self.cells[row["id"]]:
             target = self.env.app.builder.get_relative_uri(self.env.docname, cell.docname)
-            text = f"See the cell in {Path(cell.docname).name}"
+            text = f"See the {cell.kind} in {Path(cell.docname).name}"
             links += [nodes.Text(" "), nodes.reference("", text, refuri=f"{target}#claim-{cell.id}", internal=True)]
         return links
 

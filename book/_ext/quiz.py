@@ -49,11 +49,12 @@ class Question(NamedTuple):
 def question(section):
     """Return the section's question. Raises ValueError, with what is wrong and what was expected, if it has none."""
     kinds = [nodes.title, nodes.paragraph, nodes.enumerated_list, nodes.raw, nodes.enumerated_list, nodes.raw]
-    if [type(child) for child in section] != kinds:
+    parts = [child for child in section if not isinstance(child, nodes.target)]  # the mark of the question that follows
+    if [type(part) for part in parts] != kinds:
         raise ValueError(
             "is no question: expected a paragraph, a numbered list of options, and in <details> one of reasons."
         )
-    _, asks, options, _, reasons, _ = section
+    _, asks, options, _, reasons, _ = parts
     if len(options) != len(reasons):
         raise ValueError(f"has {len(options)} options and {len(reasons)} reasons: expected one for each.")
     right = sum(map(is_right, reasons))
