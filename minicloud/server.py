@@ -22,7 +22,7 @@ from werkzeug.wrappers import Request, Response
 
 from minicloud import cloudwatch, endpoint, rundir
 from minicloud.endpoint import Endpoints
-from minicloud.rds import aurora
+from minicloud.rds import api as rds
 from minicloud.rds import insights, monitoring
 from minicloud.rds.instance import Host
 from minicloud.rds.plane import record_traceback
@@ -40,7 +40,7 @@ class Cloud:
         self.log = self.run / "cloud.log"
         host = Host(self.supervisor, Endpoints(self.supervisor, self.run / "endpoint.log"), self.run,
                     secrets.token_urlsafe(24))
-        self.planes = [aurora.serve(host, self.log)]
+        self.planes = [rds.serve(host, self.log)]
         self._watch()
         _explain_what_is_missing(self.log)
         self.moto = DomainDispatcherApplication(create_backend_app)

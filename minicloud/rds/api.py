@@ -39,6 +39,7 @@ from minicloud.rds.limits import (
     refuse,
 )
 from minicloud.rds.maintenance import WAITS_FOR_WINDOW, Maintenance, multi_az_steps, note_storage
+from minicloud.rds.monitoring import MonitoringParameters
 from minicloud.rds.offers import (
     OFFERS,
     Offer,
@@ -59,7 +60,7 @@ def serve(host: Host, log: Path) -> Plane:
     return Responses.plane
 
 
-class Responses(Maintenance, RDSResponse):
+class Responses(Maintenance, MonitoringParameters, RDSResponse):
     """The operations that reach the engines."""
 
     plane: Plane
