@@ -99,6 +99,8 @@ TARGETS = {
 class Live:
     """A live session, shown as who, where and the bill so far. Made by `connect`, ended by `close`."""
 
+    minute = 60  # seconds from one data point of a service's metrics to the next; in the local cloud it is 1
+
     def __init__(self, session, account, arn, budget):
         self.session, self.account, self.arn, self.budget = session, account, arn, budget
         self.id, self.meter, self._lock, self._clients = secrets.token_hex(4), Meter(), threading.Lock(), {}

@@ -21,6 +21,8 @@ class CloudError(RuntimeError):
 class Cloud:
     """The local cloud of this kernel. In a notebook, `cloud` alone on a line shows what runs in it."""
 
+    minute = 1  # seconds from one data point of a service's metrics to the next; on AWS it is 60
+
     def __init__(self, region: str = "us-east-1"):
         self.region = region
         self.pid = os.getpid()
