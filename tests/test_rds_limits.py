@@ -1,16 +1,15 @@
 """RDS refuses what AWS refuses, in a sentence, and accepts the nearest thing that AWS accepts."""
 
 import contextlib
-import datetime
 import re
 import socket
 
 import psycopg
 import pytest
 from botocore.exceptions import ClientError
-from conftest import PASSWORD, available, delete, instance, until
+from conftest import PASSWORD, available, delete, instance
 
-from minicloud.rds import limits, windows
+from minicloud.rds import limits
 
 # What a request for a small instance is changed to; the error's code and words of its sentence; the nearest legal change.
 VALUE, COMBINATION = "InvalidParameterValue", "InvalidParameterCombination"
@@ -192,39 +191,3 @@ def test_an_engine_that_cannot_run_here_says_so_where_you_meet_it(rds, engine, w
         offered, = rds.describe_db_engine_versions(Engine=engine)["DBEngineVersions"]
         assert db["EngineVersion"] == offered["EngineVersion"]
         assert db["DBParameterGroups"][0]["DBParameterGroupName"] == f"default.{offered['DBParameterGroupFamily']}"
-
-
-def test_windows_that_nobody_named_are_apart_and_in_the_regions_night():
-    """RDS chooses half an hour in the Region's eight hours for each window; they never overlap, whatever the other one is."""
-    for n in range(300):
-        region, first = ("us-east-1", 3) if n % 2 else ("us-west-2", 6)
-        daily, weekly = windows.choose(region, None, None)
-        windows.check(daily, weekly)
-        assert not windows.is_open(weekly)
-        for begin, length in (windows.backup(daily), windows.maintenance(weekly)):
-            assert length == 30 and first * 60 <= begin % windows.DAY <= (first + 8) * 60 - 30
-    windows.check(*windows.choose("us-east-1", None, "sun:03:00-sun:10:30"))
-    windows.check(*windows.choose("us-east-1", "03:00-10:30", None))
-
-
-def test_a_change_waits_for_the_window_and_is_made_when_it_opens(cloud, rds):
-    """Without ApplyImmediately a standby and a class wait in PendingModifiedValues; a window that is open now brings them."""
-    with instance(rds, "waiting", "postgres"):
-        rds.modify_db_instance(DBInstanceIdentifier="waiting", MultiAZ=True, DBInstanceClass="db.t4g.small")
-        db = available(rds, "waiting")
-        assert db["PendingModifiedValues"] == {"MultiAZ": True, "DBInstanceClass": "db.t4g.small"} and not db["MultiAZ"]
-        assert rds.describe_pending_maintenance_actions(ResourceIdentifier=db["DBInstanceArn"])[
-            "PendingMaintenanceActions"] == []
-        rds.modify_db_instance(DBInstanceIdentifier="waiting", **open_now())
-        until(lambda: not available(rds, "waiting")["PendingModifiedValues"], "the window has opened")
-        db = available(rds, "waiting")
-        assert db["MultiAZ"] and db["DBInstanceClass"] == "db.t4g.small"
-        assert [row["role"] for row in cloud.resources()] == ["primary", "standby"]
-
-
-def open_now() -> dict[str, str]:
-    """Return windows of which the maintenance one is open: it began ten minutes ago and lasts for an hour."""
-    now = datetime.datetime.now(datetime.UTC)
-    begin, end, later = (now + datetime.timedelta(minutes=m) for m in (-10, 50, 120))
-    return {WEEKLY: f"{begin:%a:%H:%M}-{end:%a:%H:%M}".lower(),
-            BACKUP: f"{later:%H:%M}-{later + datetime.timedelta(minutes=30):%H:%M}"}

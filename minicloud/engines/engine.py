@@ -65,6 +65,7 @@ class Server:
 
     ADMIN: ClassVar[str] = "rdsadmin"
     READY_SECONDS: ClassVar[float] = 60
+    READ_ONLY: ClassVar[dict[str, str]]  # the parameters that make new sessions read-only, the administrator's excepted
     death_signal: ClassVar[signal.Signals] = signal.SIGKILL
 
     def __post_init__(self):
@@ -154,6 +155,10 @@ class Server:
 
     def sessions(self) -> int:
         """Return the number of sessions besides the administrator's and replication's."""
+        raise NotImplementedError
+
+    def end_sessions(self) -> None:
+        """End the sessions of all clients; return when none of them can commit any more."""
         raise NotImplementedError
 
     def position(self) -> Any:

@@ -16,7 +16,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import pymysql
 from pymysql.converters import escape_string
@@ -106,6 +106,8 @@ def programs() -> dict[str, Path]:
 
 class MariaDB(Server):
     """A MariaDB server."""
+
+    READ_ONLY: ClassVar[dict[str, str]] = {"read_only": "ON"}
 
     @classmethod
     @functools.cache
@@ -333,6 +335,19 @@ class MariaDB(Server):
     def sessions(self) -> int:
         return self._ask("SELECT COUNT(*) AS n FROM information_schema.PROCESSLIST "
                          "WHERE USER NOT IN (%s, 'system user')", self.ADMIN)["n"]
+
+    def end_sessions(self) -> None:
+        with self._cursor() as cursor:
+            cursor.execute("SELECT ID FROM information_schema.PROCESSLIST WHERE USER NOT IN (%s, 'system user')",
+                           (self.ADMIN,))
+            for session, in cursor.fetchall():
+                with contextlib.suppress(pymysql.MySQLError):  # it has ended by itself
+                    cursor.execute("KILL %s", (session,))
+        deadline = time.monotonic() + 10
+        while self.sessions():
+            if time.monotonic() > deadline:
+                raise EngineFailed("MariaDB did not end its clients' sessions within 10 s.")
+            time.sleep(0.005)
 
     def position(self) -> int:
         """As promised by Server: the sequence number of the last transaction logged or replayed."""

@@ -99,6 +99,7 @@ class Postgres(Server):
 
     # An immediate shutdown also removes its shared memory, which SIGKILL would not.
     death_signal: ClassVar[signal.Signals] = signal.SIGQUIT
+    READ_ONLY: ClassVar[dict[str, str]] = {"default_transaction_read_only": "on"}
     stop_signal: ClassVar[signal.Signals] = signal.SIGINT  # "fast": ends sessions, then checkpoints
 
     @classmethod
@@ -173,7 +174,8 @@ class Postgres(Server):
         return f'test ! -d "{self.archive_to}" || ' f"test -f {whole} || {{ cp %p {part} && mv -f {part} {whole}; }}"
 
     def connect(self, database: str = "postgres", **options) -> psycopg.Connection:
-        quiet = "-c log_statement=none -c log_min_error_statement=panic"  # some of the statements hold a password
+        # Some of the statements hold a password, and some write to a database that is read-only to its clients.
+        quiet = "-c log_statement=none -c log_min_error_statement=panic -c default_transaction_read_only=off"
         return psycopg.connect(host=str(self.node), port=PORT, user=self.ADMIN, password=self.secret, dbname=database,
                                autocommit=True, connect_timeout=5, options=quiet, **options)
 
@@ -289,6 +291,12 @@ class Postgres(Server):
     def sessions(self) -> int:
         return self._ask("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' "
                          "AND usename <> %s", self.ADMIN)[0]
+
+    def end_sessions(self) -> None:
+        self._ask("SELECT bool_and(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity "
+                  "WHERE backend_type = 'client backend' AND usename <> %s", self.ADMIN)
+        # A commit flushes the log's end, which is not sent before; the WAL writer would come by later.
+        self._tell("SET synchronous_commit = local", "SELECT pg_logical_emit_message(true, 'minicloud', 'sessions ended')")
 
     def position(self) -> int:
         return int(self._ask("SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() "

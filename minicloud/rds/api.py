@@ -20,8 +20,8 @@ from moto.rds.exceptions import DBInstanceAlreadyExists, DBParameterGroupNotFoun
 from moto.rds.models import DBInstance, DBParameterGroup, DBSnapshot
 from moto.rds.responses import RDSResponse
 
-from minicloud.engines.engine import EngineUnavailable
 from minicloud.rds import windows
+from minicloud.rds.blue_green import BlueGreenDeployments
 from minicloud.rds.instance import Host, Instance
 from minicloud.rds.limits import (
     check_class,
@@ -47,6 +47,7 @@ from minicloud.rds.offers import (
     engine_version,
     family,
     major,
+    offer_of,
     offered,
     recorded,
 )
@@ -60,7 +61,7 @@ def serve(host: Host, log: Path) -> Plane:
     return Responses.plane
 
 
-class Responses(Maintenance, MonitoringParameters, RDSResponse):
+class Responses(BlueGreenDeployments, Maintenance, MonitoringParameters, RDSResponse):
     """The operations that reach the engines."""
 
     plane: Plane
@@ -124,7 +125,7 @@ class Responses(Maintenance, MonitoringParameters, RDSResponse):
 
     def _check_create(self, params) -> Offer:
         self._check_new_name(params["DBInstanceIdentifier"])
-        offer = _offer(params["Engine"], params.get("EngineVersion"))
+        offer = offer_of(params["Engine"], params.get("EngineVersion"))
         license_model = params.setdefault("LicenseModel", offer.licenses[0])
         check_license(license_model, offer.licenses, params["Engine"])
         check_create(params, offer.version, license_model)
@@ -185,7 +186,7 @@ class Responses(Maintenance, MonitoringParameters, RDSResponse):
         if "DBInstanceClass" in params:
             check_class(params["DBInstanceClass"], db.engine, db.engine_version, db.license_model)
         if params.get("EngineVersion") not in (None, db.engine_version, major(db.engine, db.engine_version)):
-            _offer(db.engine, params["EngineVersion"])
+            offer_of(db.engine, params["EngineVersion"])
         if db.is_replica and (params.get("MultiAZ") or params.get("BackupRetentionPeriod")):
             refuse("NotImplemented", "minicloud runs no Multi-AZ read replicas and backs up none. Promote it first.")
         if db.is_replica and params.get("MasterUserPassword"):
@@ -320,6 +321,13 @@ class Responses(Maintenance, MonitoringParameters, RDSResponse):
         source = self.plane.instances.get(source_db)
         if source is None and source_db.engine not in OFFERS:
             return super().create_db_instance_read_replica()
+        self._check_replica(source_db)
+        replica_db, answer = self._add_replica(source_db)
+        if source:
+            self.plane.work(replica_db, "creating", lambda: self.plane.instances[replica_db].create_replica(source))
+        return answer
+
+    def _check_replica(self, source_db: DBInstance) -> None:
         self._require_available(source_db)
         self._check_new_name(self.params["DBInstanceIdentifier"])
         check_replicas(source_db.engine, len(source_db.replicas))
@@ -329,19 +337,17 @@ class Responses(Maintenance, MonitoringParameters, RDSResponse):
         if not source_db.backup_retention_period:
             refuse("InvalidDBInstanceState", "Automated backups are not enabled for this database instance. To enable "
                     "automated backups, use ModifyDBInstance to set the backup retention period to a non-zero value.")
-        multi_az = bool(self.params.get("MultiAZ"))
-        if multi_az:
+        if self.params.get("MultiAZ"):
             refuse("NotImplemented", "minicloud runs no Multi-AZ read replicas. Leave MultiAZ out.")
+
+    def _add_replica(self, source_db: DBInstance) -> tuple[DBInstance, ActionResult]:
+        """Record a replica; return its record, which has an Instance where the source has one, and moto's answer."""
         answer = super().create_db_instance_read_replica()
         replica_db = answer.result["DBInstance"]
         self._make_its_own(replica_db, source_db)
-        if source is None:
-            self._identify(replica_db)
-            return answer
-        replica = self._new(replica_db)
+        (self._new if source_db in self.plane.instances else self._identify)(replica_db)
         replica_db.status_infos = [{"StatusType": "read replication", "Normal": True, "Status": "replicating"}]
-        self.plane.work(replica_db, "creating", lambda: replica.create_replica(source))
-        return answer
+        return replica_db, answer
 
     def _make_its_own(self, replica: DBInstance, source: DBInstance) -> None:
         """Undo what moto's shallow copy of the source shares with it."""
@@ -602,18 +608,6 @@ class Responses(Maintenance, MonitoringParameters, RDSResponse):
         if db.status != "available":
             refuse("InvalidDBInstanceState",
                     f"Instance {db.db_instance_identifier} is {db.status}; wait until it is available.")
-
-
-def _offer(engine: str, version: str | None) -> Offer:
-    offer = OFFERS[engine]
-    try:
-        known = offer.version
-    except EngineUnavailable as error:
-        refuse("InsufficientDBInstanceCapacity", str(error))
-    if version not in (None, known, major(engine, known)):
-        refuse("InvalidParameterCombination", f"Cannot find version {version} for {engine}. Here runs {known}; "
-                "DescribeDBEngineVersions lists what can be had.")
-    return offer
 
 
 def _forget_replica(source: DBInstance, replica: DBInstance) -> None:

@@ -123,7 +123,6 @@ class Instance:
 
     def _follow_source(self) -> None:
         fresh = self._server()
-        fresh.archive_to = None
         try:
             fresh.clone(self.source.primary)
         except Exception:
@@ -346,6 +345,45 @@ class Instance:
         with self.lock:
             self.primary.promote()
             self.leave_source()
+
+    def switch_over(self, green: "Instance", old_name: str, seconds: float) -> None:
+        """Give this instance's name, endpoint and writes to `green`, a replica of it, and go on read-only as `old_name`.
+
+        Writes stop, green catches up and is promoted: what was acknowledged is on it. When that takes longer than
+        `seconds`, or fails, all is as before, and the error is raised.
+        """
+        with green.lock, self.lock:
+            before = self.parameters
+            try:
+                for instance in (self, green):
+                    self.host.endpoints.point(instance.name, None)
+                self.set_parameters(before | self.engine.READ_ONLY)
+                self.primary.end_sessions()
+                end = self.primary.position()
+                until(lambda: green.has_caught_up(end), "green to catch up with blue", seconds)
+                green.promote()
+            except Exception:
+                try:
+                    self.set_parameters(before)
+                finally:
+                    self._open()
+                    green._open()
+                raise
+            self.host.endpoints.close(green.name)
+            green.name, green.port = self.name, self.port
+            green._open()
+            self.drop_standby()
+            self.multi_az, self.name, self.port = False, old_name, None
+            self._open()
+
+    def has_caught_up(self, position) -> bool:
+        """Say whether this replica has applied the log up to a position of its source. Raises EngineFailed when it never
+        will, as it does not follow any more."""
+        if self.primary.position() >= position:
+            return True
+        if not self.primary.is_following():
+            raise EngineFailed("The replication from blue to green is broken.")
+        return False
 
     def leave_source(self) -> None:
         """Cut the ties to the source."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from minicloud.engines.engine import EngineUnavailable, Server
 from minicloud.engines.mariadb import MariaDB
 from minicloud.engines.postgres import Postgres
-from minicloud.rds.limits import has_replicas
+from minicloud.rds.limits import has_replicas, refuse
 
 MYSQL_VERSION = "8.4.7"  # what the API offers as MySQL; MariaDB answers for it
 
@@ -85,13 +85,26 @@ def major(engine: str, version: str) -> str:
     return OFFERS[engine].forced_major or (parts[0] if engine == "postgres" else ".".join(parts[:2]))
 
 
+def offer_of(engine: str, version: str | None) -> Offer:
+    """Return the offer of an engine. Refuses a version that it does not have, and an engine that is not installed."""
+    offer = OFFERS[engine]
+    try:
+        known = offer.version
+    except EngineUnavailable as error:
+        refuse("InsufficientDBInstanceCapacity", str(error))
+    if version not in (None, known, major(engine, known)):
+        refuse("InvalidParameterCombination", f"Cannot find version {version} for {engine}. Here is {known}; "
+               "DescribeDBEngineVersions lists what can be had.")
+    return offer
+
+
 def engine_version(name: str) -> dict:
     """Return an offer in DescribeDBEngineVersions' shape. Raises EngineUnavailable."""
     offer = OFFERS[name]
-    about = offer.description if offer.server else f"{offer.description} (a record: it does not run here)"
+    about = offer.description if offer.server else f"{offer.description} (record only)"
     return {"Engine": name, "EngineVersion": offer.version, "MajorEngineVersion": major(name, offer.version),
             "DBParameterGroupFamily": family(name), "DBEngineDescription": offer.description,
-            "DBEngineVersionDescription": f"{about} {offer.version}" if offer.server else about, "Status": "available",
+            "DBEngineVersionDescription": f"{about} {offer.version}", "Status": "available",
             "ValidUpgradeTarget": [], "SupportsReadReplica": has_replicas(name), "SupportsGlobalDatabases": False}
 
 

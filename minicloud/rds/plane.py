@@ -37,6 +37,9 @@ EVENTS = {
     "restored": ("restoration", "Restored from DB instance"),
     "replica-promoted": ("notification", "Promoted read replica to a standalone DB instance"),
     "absent": ("notification", ""),
+    "switchover-started": ("notification", "Switchover from blue to green was started."),
+    "switchover-completed": ("notification", "Switchover completed on blue/green deployment."),
+    "switchover-canceled": ("failure", "Switchover canceled on blue/green deployment."),
     "snapshot-created": ("creation", "Manual snapshot created"),
 }
 STATUS_AFTER = {"failover-started": "rebooting", "failover-completed": "available", "recovery-started": "rebooting",
@@ -44,9 +47,10 @@ STATUS_AFTER = {"failover-started": "rebooting", "failover-completed": "availabl
 
 
 def group_values(db: DBInstance) -> dict[str, str]:
-    """Return the parameter values that an instance's group sets."""
+    """Return the parameter values that an instance's group sets, and those that keep an old blue instance read-only."""
     group = db.backend.db_parameter_groups.get(db.db_parameter_group_name) if db.db_parameter_group_name else None
-    return {name: str(row["ParameterValue"]) for name, row in group.parameters.items()} if group else {}
+    values = {name: str(row["ParameterValue"]) for name, row in group.parameters.items()} if group else {}
+    return values | (OFFERS[db.engine].server.READ_ONLY if getattr(db, "is_old_blue", False) else {})
 
 
 def other_zone(zone: str) -> str:
