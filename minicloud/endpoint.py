@@ -162,6 +162,7 @@ class _Pipe(asyncio.Protocol):
         self.listener = listener
         self.peer = peer  # set from the start towards the client: a MySQL server is the first to speak
         self.transport: asyncio.Transport | None = None
+        self.has_ended = False
         self.under_way: collections.deque = collections.deque()  # (when it arrives, data), over a distance
 
     def connection_made(self, transport):
@@ -178,11 +179,15 @@ class _Pipe(asyncio.Protocol):
             self.peer.write(data)
 
     def eof_received(self):
-        if self.peer and self.listener.delay:
+        """Pass the end on; keep the connection (True) while the other direction may still be talking."""
+        self.has_ended = True
+        if not self.peer:
+            return False
+        if self.listener.delay:
             self._send_far(b"")
-        elif self.peer and self.peer.can_write_eof():
+        elif self.peer.can_write_eof():
             self.peer.write_eof()
-        return True  # the other direction may still be talking
+        return not self.peer.get_protocol().has_ended
 
     def _send_far(self, data: bytes | None):
         """Let data arrive later; b"" stands for the end of the stream, None for that of the connection."""

@@ -36,8 +36,9 @@ class Greeter:
 
     def _echo(self, client):
         with contextlib.suppress(OSError):
-            while data := client.recv(4096):
-                client.sendall(data)
+            with client:
+                while data := client.recv(4096):
+                    client.sendall(data)
 
     def die(self):
         self.listener.shutdown(socket.SHUT_RDWR)
@@ -99,6 +100,15 @@ def test_a_changed_target_closes_only_what_leads_elsewhere(endpoints):
         assert clients["a"].recv(1) == b"", "closed one way or the other"
     clients["b"].sendall(b"still there")
     assert clients["b"].recv(100) == b"still there"
+
+
+def test_a_connection_is_counted_until_it_has_ended(endpoints):
+    """A client counts while it is connected, and no longer when it and the server have closed."""
+    port = endpoints.open("shop", endpoints.greeter("a").path)
+    with call(port) as client:
+        client.recv(1)
+        assert endpoints.connections("shop") == 1
+    until(lambda: endpoints.connections("shop") == 0, "the ended connection is forgotten", seconds=5)
 
 
 def test_distance_delays_and_keeps_the_order(endpoints):
