@@ -168,7 +168,7 @@ class _Watch(threading.Thread):
             values["AuroraReplicaLag"] = said.lag * 1000
         elif said.lag is not None and target.is_replica:
             values["ReplicaLag"] = said.lag
-        if target.insights:
+        if target.insights and said.sessions:  # AWS publishes these only while there is load
             on_cpu = sum(session[0] == "CPU" for session in said.sessions)
             values |= {"DBLoad": len(said.sessions), "DBLoadCPU": on_cpu, "DBLoadNonCPU": len(said.sessions) - on_cpu}
         return values
@@ -252,7 +252,7 @@ def check_monitoring(params: dict, db: DBInstance | None = None) -> None:
     interval, mode = params.get("MonitoringInterval"), params.get("DatabaseInsightsMode")
     if interval not in (None, *INTERVALS):
         refuse("InvalidParameterValue", f"Invalid value {interval} for MonitoringInterval. "
-                                        f"Valid values are {', '.join(map(str, INTERVALS))}.")
+                                        f"Valid values: {', '.join(map(str, INTERVALS))}.")
     if interval and not (params.get("MonitoringRoleArn") or db and db.monitoring_role_arn):
         refuse("InvalidParameterCombination", "A MonitoringRoleARN value is required if you specify a MonitoringInterval "
                                               "value other than 0.")
