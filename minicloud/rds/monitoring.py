@@ -95,7 +95,9 @@ class Monitor:
                 self.record_failure()
                 continue
             for key in self._watches.keys() - targets.keys():
-                self._watches.pop(key).ended.set()
+                gone = self._watches.pop(key)
+                gone.ended.set()
+                self.load.pop(gone.target.resource_id, None)  # the metrics stay, as on AWS
             for key, target in targets.items():
                 if key not in self._watches:
                     self._watches[key] = _Watch(self, target)
