@@ -8,16 +8,20 @@ what the forwarder asks.
 
 import asyncio
 import collections
+import functools
 import itertools
 import json
 import queue
 import socket
+import ssl
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from minicloud import startup, tls
 from minicloud.supervisor import Process, ProgramFailed, Supervisor, tail
 
 HOST = "127.0.0.1"
@@ -26,20 +30,25 @@ Target = Path | Iterable[Path] | None
 
 
 class Endpoints:
-    """The endpoints of one cloud. Every method returns when the forwarder has done it; safe from any thread."""
+    """The endpoints of one cloud. Every method returns when the forwarder has done it; safe from any thread.
 
-    def __init__(self, supervisor: Supervisor, log: Path):
+    `certificate` is the file with the servers' key and certificate; without one there is no TLS.
+    """
+
+    def __init__(self, supervisor: Supervisor, log: Path, certificate: Path | None = None):
         self._supervisor, self._log = supervisor, log
+        self._command = [sys.executable, "-m", "minicloud.endpoint", *filter(None, [certificate])]
         self._lock = threading.RLock()  # one order at a time
         self._writing = threading.Lock()
         self._answers: queue.SimpleQueue[dict | None] = queue.SimpleQueue()
         self._state: dict[str, dict] = {}  # of each endpoint, to open it again: host, port, targets, and what was ordered
         self._on_wake: dict[str, Callable[[], None]] = {}
+        self._guards: dict = {}
         self._start()
 
     def _start(self) -> None:
-        self._process = self._supervisor.spawn([sys.executable, "-m", "minicloud.endpoint"], log=self._log,
-                                               as_engine=False, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._process = self._supervisor.spawn(self._command, log=self._log, as_engine=False,
+                                               stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         threading.Thread(target=self._listen, args=(self._process,), daemon=True, name="forwarder").start()
         self._process.notify(self._start_again)
 
@@ -49,18 +58,22 @@ class Endpoints:
             self._answers = queue.SimpleQueue()
             self._start()
             for name, state in self._state.items():
-                self._order("open", name, state["targets"], state["host"], state["port"])
+                self._order("open", name, state["targets"], state["host"], state["port"], name in self._guards)
                 for verb, *args in state["orders"].values():
                     self._order(verb, name, *args)
 
-    def open(self, name: str, target: Target = None, host: str = HOST, port: int = 0) -> int:
+    def open(self, name: str, target: Target = None, host: str = HOST, port: int = 0, guard=None) -> int:
         """Listen for `name` at a port (0: a free one), forwarding to `target`; return the port.
 
         A target is the Unix socket of a server; of several, each connection gets the next that answers.
+        `guard` decides about clients (see `rds.guard.Guard`). Without one, the endpoint is for servers among themselves:
+        a PostgreSQL there takes its administrator only.
         """
         with self._lock:
             targets = _sockets(target)
-            port = self._order("open", name, targets, host, port)
+            if guard:
+                self._guards[name] = guard
+            port = self._order("open", name, targets, host, port, guard is not None)
             self._state[name] = {"targets": targets, "host": host, "port": port, "orders": {}}
             return port
 
@@ -69,6 +82,10 @@ class Endpoints:
         with self._lock:
             self._state[name]["targets"] = _sockets(target)
             self._order("point", name, self._state[name]["targets"])
+
+    def guard(self, name: str, guard) -> None:
+        """Let another guard decide about new clients of an endpoint that has one."""
+        self._guards[name] = guard
 
     def cut(self, name: str) -> None:
         """Let nothing through, without closing anything: a network that lost the packets."""
@@ -100,6 +117,7 @@ class Endpoints:
         with self._lock:
             self._state.pop(name, None)
             self._on_wake.pop(name, None)
+            self._guards.pop(name, None)
             self._order("close", name)
 
     def _lasting(self, verb: str, name: str, *args) -> None:
@@ -141,8 +159,20 @@ class Endpoints:
 
     def _reply(self, process: Process, message: dict) -> None:
         question, *args = message["ask"]
-        answer = getattr(self, f"_asked_{question}")(*args)
+        try:
+            answer = getattr(self, f"_asked_{question}")(*args)
+        except Exception:
+            answer = None  # which lets nobody in
+            with open(self._log, "a") as log:
+                traceback.print_exc(file=log)
         self._write(process, ("reply", message["number"], answer))
+
+    def _asked_admit(self, name: str) -> dict | None:
+        return self._guards[name].admit(self._state[name]["port"])
+
+    def _asked_check(self, name: str, user: str, token: str) -> bool:
+        state = self._state[name]
+        return self._guards[name].accepts(user, token, f"{state['host']}:{state['port']}")
 
     def _asked_wake(self, name: str) -> None:
         on_wake = self._on_wake.pop(name, None)
@@ -163,6 +193,7 @@ class _Pipe(asyncio.Protocol):
         self.peer = peer  # set from the start towards the client: a MySQL server is the first to speak
         self.transport: asyncio.Transport | None = None
         self.has_ended = False
+        self.reader: Callable[[bytes], None] | None = None  # who reads it meanwhile, and delivers what is due
         self.under_way: collections.deque = collections.deque()  # (when it arrives, data), over a distance
 
     def connection_made(self, transport):
@@ -173,14 +204,20 @@ class _Pipe(asyncio.Protocol):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def data_received(self, data):
+        (self.reader or self.deliver)(data)
+
+    def deliver(self, data: bytes):
+        """Send data on to the peer."""
         if self.listener.delay:
             self._send_far(data)
-        else:
+        elif not self.peer.is_closing():
             self.peer.write(data)
 
     def eof_received(self):
         """Pass the end on; keep the connection (True) while the other direction may still be talking."""
         self.has_ended = True
+        if self.reader:
+            self.reader(b"")
         if not self.peer:
             return False
         if self.listener.delay:
@@ -219,6 +256,8 @@ class _Pipe(asyncio.Protocol):
 
     def connection_lost(self, _):
         self.listener.pipes.discard(self)
+        if self.reader:
+            self.reader(b"")
         if self.peer and self.under_way:
             self._send_far(None)
         elif self.peer:
@@ -242,21 +281,30 @@ class _Client(_Pipe):
             self.transport.pause_reading()
 
     async def _dial(self):
+        terms = await self.listener.admitted(self.transport)
+        if self.listener.guarded and not terms:
+            return  # the client has gone
         await self.listener.passable(self.transport)
         for target in self.listener.turn():
             try:
-                upstream, _ = await asyncio.get_running_loop().create_unix_connection(
+                upstream, server = await asyncio.get_running_loop().create_unix_connection(
                     lambda: _Pipe(self.listener, self.transport), target)
             except OSError:
                 continue
             if target not in self.listener.targets or self.transport.is_closing():
                 upstream.abort()
                 continue
-            return self._connected(target, upstream)
+            return self._connected(target, server, terms)
         self.transport.abort()  # a reset, the nearest to a refusal that an accepted connection can get
 
-    def _connected(self, target: str, upstream: asyncio.Transport):
-        self.target, self.peer = target, upstream
+    def _connected(self, target: str, server: _Pipe, terms: dict | None):
+        self.target, self.peer = target, server.transport
+        if Path(target).name.startswith(".s.PGSQL."):  # never without: see `startup`
+            check = functools.partial(self.listener.ask, "check", self.listener.name)
+            start = startup.PostgresStart(self, server, terms, self.listener.context, check)
+            asyncio.ensure_future(start.run())
+        elif terms and terms["tls"]:
+            startup.require_tls_of_mysql(self, server, terms["tls"])
         if self.early:
             super().data_received(bytes(self.early))
             self.transport.resume_reading()
@@ -265,13 +313,26 @@ class _Client(_Pipe):
 class _Listener:
     """One endpoint: a listening port, its targets, its connections."""
 
-    def __init__(self, name: str, targets: list[str], ask: Callable):
-        self.name, self.targets, self.ask = name, targets, ask
+    def __init__(self, name: str, targets: list[str], ask: Callable, guarded: bool, context: ssl.SSLContext | None):
+        self.name, self.targets, self.ask, self.guarded, self.context = name, targets, ask, guarded, context
         self.is_cut = self.is_asleep = False
         self.delay = 0.0
         self.pipes: set[_Pipe] = set()
         self.turns = itertools.count()
         self.server: asyncio.Server | None = None
+
+    async def admitted(self, transport: asyncio.Transport) -> dict | None:
+        """Return the terms on which the cloud lets a client in, None at an endpoint for servers.
+
+        Whom no security group lets in gets no answer: the packets vanish. They would be sent again, so it is asked again.
+        """
+        terms = None
+        while self.guarded and not transport.is_closing():
+            terms = await self.ask("admit", self.name)
+            if terms:
+                break
+            await asyncio.sleep(0.5)
+        return terms
 
     async def passable(self, transport: asyncio.Transport):
         """Return when a new connection can be dialled, or is gone."""
@@ -305,13 +366,14 @@ class _Listener:
 class _Forwarder:
     """Carries out the orders."""
 
-    def __init__(self):
+    def __init__(self, context: ssl.SSLContext | None):
+        self.context = context
         self.listeners: dict[str, _Listener] = {}
         self.numbers = itertools.count()
         self.questions: dict[int, asyncio.Future] = {}
 
-    async def open(self, name, targets, host, port):
-        listener = self.listeners[name] = _Listener(name, targets, self.ask)
+    async def open(self, name, targets, host, port, guarded):
+        listener = self.listeners[name] = _Listener(name, targets, self.ask, guarded, self.context)
         listener.server = await asyncio.get_running_loop().create_server(lambda: _Client(listener), host, port)
         return listener.server.sockets[0].getsockname()[1]
 
@@ -361,13 +423,14 @@ class _Forwarder:
             print(json.dumps(answer), flush=True)
 
 
-async def _main():
+async def _main(certificate: str | None = None):
+    context = tls.server_context(Path(certificate)) if certificate else None
     lines = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
-    await _Forwarder().serve(lines)
+    await _Forwarder(context).serve(lines)
 
 
 if __name__ == "__main__":
     import uvloop
 
-    uvloop.run(_main())
+    uvloop.run(_main(*sys.argv[1:]))

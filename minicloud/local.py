@@ -30,6 +30,8 @@ class Cloud:
         hello = _first_line(self._process)
         self.url = hello["environment"]["AWS_ENDPOINT_URL"]
         self.run = hello["run"]  # its directory, with the logs
+        self.ca_bundle = hello["ca_bundle"]  # file of the authorities that sign the databases' certificates
+        self.address = hello["address"]  # of this notebook, as security groups see it
         self._before = _set_environment(hello["environment"])
 
     @property

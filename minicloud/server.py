@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 
 import botocore.loaders
+from botocore.credentials import Credentials
 from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult, BaseResponse
 from moto.moto_server.werkzeug_app import (
@@ -20,11 +21,12 @@ from moto.moto_server.werkzeug_app import (
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
-from minicloud import cloudwatch, endpoint, rundir
+from minicloud import certificates, cloudwatch, endpoint, rundir
 from minicloud.endpoint import Endpoints
 from minicloud.rds import api as rds
 from minicloud.rds import insights, monitoring
 from minicloud.rds.instance import Host
+from minicloud.rds.network import NOTEBOOK
 from minicloud.rds.plane import record_traceback
 from minicloud.supervisor import Supervisor
 
@@ -38,8 +40,10 @@ class Cloud:
         self.supervisor = Supervisor(kernel, owner_pipe)
         self.run = rundir.create(kernel)
         self.log = self.run / "cloud.log"
-        host = Host(self.supervisor, Endpoints(self.supervisor, self.run / "endpoint.log"), self.run,
-                    secrets.token_urlsafe(24))
+        self.owner = Credentials("minicloud", secrets.token_urlsafe(24))
+        self.ca_bundle = certificates.create_authority(self.run)
+        endpoints = Endpoints(self.supervisor, self.run / "endpoint.log", self.run / "server.pem")
+        host = Host(self.supervisor, endpoints, self.run, secrets.token_urlsafe(24), self.owner)
         self.planes = [rds.serve(host, self.log)]
         self._watch()
         _explain_what_is_missing(self.log)
@@ -66,7 +70,7 @@ class Cloud:
         """
         nowhere = str(self.run / "no-aws-config")
         return {"AWS_ENDPOINT_URL": self.url, "AWS_DEFAULT_REGION": region, "AWS_REGION": region,
-                "AWS_ACCESS_KEY_ID": "minicloud", "AWS_SECRET_ACCESS_KEY": secrets.token_urlsafe(24),
+                "AWS_ACCESS_KEY_ID": self.owner.access_key, "AWS_SECRET_ACCESS_KEY": self.owner.secret_key,
                 "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": nowhere,
                 "AWS_SHARED_CREDENTIALS_FILE": nowhere, "AWS_DATA_PATH": str(_quick_waiters(self.run / "aws"))}
 
@@ -179,7 +183,7 @@ def _explain_what_is_missing(log: Path) -> None:
 def serve_kernel(kernel: int, region: str) -> None:
     """Serve the notebook kernel of that pid: its end, or that of standard input, ends the cloud.
 
-    The first line on standard output is JSON: {"environment": …, "run": …} or {"error": sentence}.
+    The first line on standard output is JSON: {"environment", "run", "ca_bundle", "address"} or {"error": sentence}.
     """
     try:
         cloud = Cloud(kernel, owner_pipe=sys.stdin.fileno())
@@ -187,7 +191,8 @@ def serve_kernel(kernel: int, region: str) -> None:
         print(json.dumps({"error": str(error)}), flush=True)
         return
     try:
-        print(json.dumps({"environment": cloud.environment(region), "run": str(cloud.run)}), flush=True)
+        print(json.dumps({"environment": cloud.environment(region), "run": str(cloud.run),
+                          "ca_bundle": str(cloud.ca_bundle), "address": NOTEBOOK}), flush=True)
         log = os.open(cloud.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         for stream in (1, 2):
             os.dup2(log, stream)

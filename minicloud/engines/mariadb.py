@@ -138,6 +138,9 @@ class MariaDB(Server):
                 platforms.give_to_engine(path)
         own = {"datadir": self.data, "socket": self.socket, "tmpdir": self.node / "tmp", "pid_file": self.node / "pid",
                "server_id": zlib.crc32(str(self.node).encode()) % (2**32 - 1) + 1}
+        certificate = self.node.parent / "server.pem"  # the cloud's, as in `certificates.create_authority`
+        if certificate.exists():
+            own["ssl_cert"] = own["ssl_key"] = write_whole(self.node / "server.pem", certificate.read_text())
         self._write_settings("base", SETTINGS | own)
         write_whole(self.node / "my.cnf", f'[client]\nuser = {self.ADMIN}\npassword = "{_escaped(self.secret)}"\n'
                                      f"socket = {self.socket}\n!includedir {self._settings}\n")

@@ -42,12 +42,18 @@ track_io_timing = on
 timezone = UTC
 log_timezone = UTC
 log_line_prefix = '%m [%p] '
+rds.force_ssl = 1
 include_if_exists = 'parameters.conf'
 include_if_exists = 'replication.conf'
 """
 
-# The network is loopback and the socket directory is private; still, nobody gets in without a password.
+# The socket's directory is private: whoever comes, comes by the forwarder. It lets nobody pass whom this trusts, unless
+# with a token of IAM database authentication (see `minicloud/startup.py`). The master user's line comes first because
+# who creates a role is a member of it, and so of what it is a member of.
 HBA = """
+local all rdsadmin scram-sha-256
+local all +rds_superuser scram-sha-256
+local all +rds_iam trust
 local all all scram-sha-256
 local replication rdsadmin scram-sha-256
 """
@@ -208,8 +214,9 @@ class Postgres(Server):
     def create_master(self, user: str, password: str, database: str | None) -> None:
         name, roles = sql.Identifier(user), sql.SQL(", ").join(map(sql.Identifier, MASTER_ROLES))
         self._tell(
-            sql.SQL("CREATE ROLE rds_superuser CREATEDB CREATEROLE"),
-            sql.SQL("GRANT {} TO rds_superuser WITH ADMIN OPTION").format(roles),
+            "CREATE ROLE rds_superuser CREATEDB CREATEROLE",
+            "CREATE ROLE rds_iam",
+            sql.SQL("GRANT rds_iam, {} TO rds_superuser WITH ADMIN OPTION").format(roles),
             sql.SQL("CREATE ROLE {} LOGIN CREATEDB CREATEROLE PASSWORD {} IN ROLE rds_superuser").format(
                 name, sql.Literal(password)),
             sql.SQL("ALTER DATABASE postgres OWNER TO {}").format(name))
@@ -225,6 +232,7 @@ class Postgres(Server):
             rows = connection.execute(
                 "SELECT name, reset_val, short_desc, context, vartype, min_val, max_val, enumvals FROM pg_settings "
                 "WHERE context <> 'internal' ORDER BY name").fetchall()
+        rows.append(("rds.force_ssl", "1", "Force SSL connections.", "sighup", "bool", None, None, None))  # the endpoint's
         return [{"ParameterName": name, "ParameterValue": value, "Description": about, "Source": "engine-default",
                  "ApplyType": "static" if context == "postmaster" else "dynamic",
                  "DataType": kinds.get(kind, kind), "IsModifiable": name not in RESERVED,

@@ -52,6 +52,7 @@ from minicloud.rds.offers import (
     recorded,
 )
 from minicloud.rds.plane import Plane, group_values, other_zone, record_automated_backup
+from minicloud.rds.security import Security
 
 
 def serve(host: Host, log: Path) -> Plane:
@@ -61,7 +62,7 @@ def serve(host: Host, log: Path) -> Plane:
     return Responses.plane
 
 
-class Responses(BlueGreenDeployments, Maintenance, MonitoringParameters, RDSResponse):
+class Responses(BlueGreenDeployments, Maintenance, MonitoringParameters, Security, RDSResponse):
     """The operations that reach the engines."""
 
     plane: Plane

@@ -49,10 +49,11 @@ class Cluster:
     follows the primary Region's.
     """
 
-    def __init__(self, host: Host, name: str, engine: type[Server], *, volume: Path | None = None,
+    def __init__(self, host: Host, name: str, engine: type[Server], *, volume: Path | None = None, guard=None,
                  tell: Callable[..., None] = lambda event, member=None, detail="": None):
         self.host, self.name, self.engine = host, name, engine
         self.volume = volume  # the data that the first instance finds: of a snapshot, a clone, the last instance deleted
+        self.guard = guard  # of its endpoints: a `guard.Guard`; without one they take the administrator only
         self.tell = tell  # called with the name of an event (see aurora_plane.EVENTS), a member, and a detail
         self.lock = threading.RLock()
         self.members: list[Member] = []
@@ -67,9 +68,9 @@ class Cluster:
     def _open(self) -> int:
         """Open the cluster endpoint and the reader endpoint: two addresses, one port, as on AWS."""
         for _ in range(20):
-            port = self.host.endpoints.open(self.writer_endpoint)
+            port = self.host.endpoints.open(self.writer_endpoint, guard=self.guard)
             try:
-                return self.host.endpoints.open(self.reader_endpoint, None, platforms.READER_HOST, port)
+                return self.host.endpoints.open(self.reader_endpoint, None, platforms.READER_HOST, port, self.guard)
             except ProgramFailed:  # taken at the other address
                 self.host.endpoints.close(self.writer_endpoint)
         raise ProgramFailed(f"No port was found that is free at {endpoint.HOST} and at {platforms.READER_HOST}.")
@@ -142,7 +143,7 @@ class Cluster:
     def _open_member(self, member: Member) -> None:
         name = f"{self.name}.{member.name}"
         if member.port is None:
-            member.port = self.host.endpoints.open(name, member.server.socket)
+            member.port = self.host.endpoints.open(name, member.server.socket, guard=self.guard)
         else:
             self.host.endpoints.point(name, member.server.socket)
 

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from botocore.credentials import Credentials
+
 from minicloud import endpoint, platforms
 from minicloud.endpoint import Endpoints
 from minicloud.engines.engine import EngineFailed, Link, Server
@@ -32,6 +34,7 @@ class Host:
     endpoints: Endpoints
     run: Path
     secret: str
+    owner: Credentials  # those that the cloud gave the notebook
 
     def __post_init__(self):
         self._numbers = itertools.count(1)
@@ -51,6 +54,7 @@ class Instance:
     def __init__(self, host: Host, name: str, engine: type[Server], zones: list[str], *,
                  tell: Callable[..., None] = lambda event, detail="": None):
         self.host, self.name, self.engine, self.zones = host, name, engine, zones
+        self.guard = None  # of its endpoint: see `guard.Guard`
         self.tell = tell  # called with the name of an event (see plane.EVENTS), and a detail
         self.lock = threading.RLock()
         self.primary: Server | None = None
@@ -117,9 +121,10 @@ class Instance:
 
     def _open(self) -> None:
         if self.port is None:
-            self.port = self.host.endpoints.open(self.name, self.primary.socket)
+            self.port = self.host.endpoints.open(self.name, self.primary.socket, guard=self.guard)
         else:
             self.host.endpoints.point(self.name, self.primary.socket)
+            self.host.endpoints.guard(self.name, self.guard)  # it may have been another instance's endpoint
 
     def _follow_source(self) -> None:
         fresh = self._server()

@@ -15,8 +15,10 @@ from moto.rds.utils import DbInstanceEngine
 
 from minicloud import endpoint
 from minicloud.engines.engine import Server
-from minicloud.rds import maintenance
+from minicloud.rds import maintenance, security
+from minicloud.rds.guard import Guard
 from minicloud.rds.instance import Host, Instance
+from minicloud.rds.network import open_default_groups
 from minicloud.rds.offers import OFFERS, absent_address, family, recorded
 
 LOG_SHIPPING_SECONDS = 5  # stands for the 5 minutes between RDS's uploads of transaction logs to S3
@@ -100,6 +102,7 @@ class Plane:
         instance = Instance(self.host, f"{db.region}/{db.db_instance_identifier}", OFFERS[db.engine].server, zones,
                             tell=lambda event, detail="": self.tell(db, event, detail))
         instance.parameters = group_values(db)
+        instance.guard = Guard(db, lambda: group_values(db), self.host.owner, self.log)
         self.instances[db] = instance
         return instance
 
@@ -204,8 +207,10 @@ class Plane:
 
 def _fill_records(plane: Plane) -> None:
     """Put facts of the engines in the place of what moto makes up for its records."""
+    open_default_groups()
     DBInstance.save_automated_backup = lambda db: None  # the record is made when the backup is: record_automated_backup
     MasterUserSecret._generate_secret_string = _managed_secret
+    MasterUserSecret.rotate_secret = security.rotate
 
     def of(db) -> Instance | None:
         return plane.instances.get(db)
