@@ -20,7 +20,8 @@ OUTSIDE = "198.51.100.10"  # the notebook's address as other VPCs see it, throug
 def admits(record, ports: set[int]) -> bool:
     """Say whether the security groups of a DB instance (or cluster) let the notebook reach one of these ports."""
     ec2 = ec2_backends[record.account_id][record.region]
-    groups = [ec2.get_security_group_from_id(name) for name in record.vpc_security_group_ids]
+    names = record.vpc_security_group_ids or _default_group(record)  # moto leaves a restored cluster without any
+    groups = [ec2.get_security_group_from_id(name) for name in names]
     at_home = all(group.vpc_id == ec2.default_vpc.id for group in groups if group)
     if not at_home and not getattr(record, "publicly_accessible", False):
         return False  # no route leads there
@@ -42,11 +43,15 @@ def _is_from(rule, address, own: str | None) -> bool:
         own and rule.source_group and rule.source_group.get("GroupId") == own)
 
 
-def place(db, names: list[str] | None) -> None:
-    """Give a new DB instance its security groups: those asked for, else the default one of its VPC."""
-    ec2, subnets = ec2_backends[db.account_id][db.region], getattr(db, "db_subnet_group", None)
-    vpc = subnets.vpc_id if subnets and subnets.backend.region_name == db.region else ec2.default_vpc.id
-    db.vpc_security_group_ids = list(names or [ec2.get_default_security_group(vpc).id])
+def place(record, names: list[str] | None) -> None:
+    """Give a new DB instance or cluster its security groups: those asked for, else the default one of its VPC."""
+    record.vpc_security_group_ids = list(names or _default_group(record))
+
+
+def _default_group(record) -> list[str]:
+    ec2, subnets = ec2_backends[record.account_id][record.region], getattr(record, "db_subnet_group", None)
+    subnets = record.backend.subnet_groups.get(getattr(subnets, "name", subnets) or "")  # of a cluster it is the name
+    return [ec2.get_default_security_group(subnets.vpc_id if subnets else ec2.default_vpc.id).id]
 
 
 def check_groups(backend, names: list[str] | None, subnets: DBSubnetGroup | None) -> None:

@@ -26,6 +26,12 @@ class Security:
         self._secure(answer)
         return answer
 
+    def create_db_cluster(self) -> ActionResult:
+        self._check(self.params.get("Engine"))
+        answer = super().create_db_cluster()
+        network.place(answer.result["DBCluster"], self.params.get("VpcSecurityGroupIds"))
+        return answer
+
     def modify_db_instance(self) -> ActionResult:
         db = self.backend.describe_db_instances(self.params["DBInstanceIdentifier"])[0]
         self._check(db.engine, getattr(db, "db_subnet_group", None))
