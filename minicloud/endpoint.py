@@ -112,6 +112,10 @@ class Endpoints:
         """Return the number of clients that are connected."""
         return self._order("connections", name)
 
+    def is_open(self, name: str) -> bool:
+        """Whether there is such an endpoint."""
+        return name in self._state
+
     def close(self, name: str) -> None:
         """Stop listening and close the connections; nothing happens when there is no such endpoint."""
         with self._lock:

@@ -23,8 +23,7 @@ from werkzeug.wrappers import Request, Response
 
 from minicloud import certificates, cloudwatch, endpoint, rundir
 from minicloud.endpoint import Endpoints
-from minicloud.rds import api as rds
-from minicloud.rds import insights, monitoring
+from minicloud.rds import aurora, insights, monitoring
 from minicloud.rds.instance import Host
 from minicloud.rds.network import NOTEBOOK
 from minicloud.rds.plane import record_traceback
@@ -44,7 +43,7 @@ class Cloud:
         self.ca_bundle = certificates.create_authority(self.run)
         endpoints = Endpoints(self.supervisor, self.run / "endpoint.log", self.run / "server.pem")
         host = Host(self.supervisor, endpoints, self.run, secrets.token_urlsafe(24), self.owner)
-        self.planes = [rds.serve(host, self.log)]
+        self.planes = aurora.serve(host, self.log)
         self._watch()
         _explain_what_is_missing(self.log)
         self.moto = DomainDispatcherApplication(create_backend_app)

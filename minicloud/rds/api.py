@@ -55,11 +55,11 @@ from minicloud.rds.plane import Plane, group_values, other_zone, record_automate
 from minicloud.rds.security import Security
 
 
-def serve(host: Host, log: Path) -> Plane:
-    """Put the operations of this module in the place of moto's; return the data plane they work on."""
-    Responses.plane = Plane(host, log)
-    moto.rds.urls.url_paths = {"{0}/$": Responses.dispatch}
-    return Responses.plane
+def serve(host: Host, log: Path, responses: type["Responses"]) -> Plane:
+    """Put these operations in the place of moto's; return the data plane they work on."""
+    responses.plane = Plane(host, log)
+    moto.rds.urls.url_paths = {"{0}/$": responses.dispatch}
+    return responses.plane
 
 
 class Responses(BlueGreenDeployments, Maintenance, MonitoringParameters, Security, RDSResponse):

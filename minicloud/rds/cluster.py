@@ -150,7 +150,6 @@ class Cluster:
     def remove(self, member: Member) -> None:
         """Delete an instance. A writer's readers take over; the last one's data stays as the cluster's volume."""
         with self.lock:
-            self.host.endpoints.close(f"{self.name}.{member.name}")
             if member is self.head and len(self.members) > 1:
                 if not self.heir():
                     raise EngineFailed(f"No other instance of {self.name} runs that could take over from {member.name}.")
@@ -162,7 +161,8 @@ class Cluster:
                     self.volume = self.host.directory("b", make=False)
                     member.server.backup_to(self.volume)
             self._route()
-            self.host.endpoints.close(self._link(member))
+            for name in (f"{self.name}.{member.name}", self._link(member)):
+                self.host.endpoints.close(name)
             member.server.remove()
 
     def delete(self) -> None:
@@ -381,53 +381,40 @@ class Cluster:
                 self._lead(self.head)
 
     def switch_over(self, old: "Cluster") -> None:
-        """Make this secondary cluster the primary one of a healthy global database; nothing is lost."""
+        """Make this secondary cluster the primary one of a healthy global database; nothing is lost.
+
+        Like `fail_over_from`, it returns when the writes are here; `rejoin` then makes the old primary a secondary cluster.
+        """
         with old.lock, self.lock:
-            self.host.endpoints.point(old.writer_endpoint, None)
-            self.host.endpoints.point(f"{old.name}.{old.head.name}", None)
+            old._fence(old.head)
             until(lambda: not old.head.server.sessions(), "the primary cluster's sessions to end")
             last = old.head.server.position()
             until(lambda: self.head.server.position() >= last, f"{self.name} to receive all of the log")
-            self._take_the_lead(old)
+            self.leave_source()
+            self.tell("global-failover-completed", self.head)
 
-    def fail_over_from(self, old: "Cluster", save: Callable[[Path], None]) -> None:
-        """Make this secondary cluster the primary one although the primary Region is lost, with what had arrived.
+    def fail_over_from(self, old: "Cluster") -> None:
+        """Make this secondary cluster the primary one although the primary Region is lost, with what had arrived."""
+        with self.lock:
+            self.tell("global-failover-started", self.head)
+            self.host.endpoints.cut(self.far_link)
+            old._fence(old.head)
+            self.leave_source()
+            self.tell("global-failover-completed", self.head)
 
-        The old primary cluster gets no writes any more. Its data, with the rows that are lost now, is copied, `save` is
-        called with the directory, and it becomes a secondary cluster.
+    def rejoin(self, primary: "Cluster", save: Path | None = None) -> None:
+        """Follow `primary` from now on, which was a secondary cluster until now.
+
+        With `save`, the data as it is here, with what `primary` has never received, is copied to that directory before.
         """
         with self.lock:
-            self.host.endpoints.point(old.writer_endpoint, None)
-            with contextlib.suppress(ProgramFailed):
-                self.host.endpoints.cut(self.far_link)
-            self.tell("global-failover-started", self.head)
-            if not old.lock.acquire(timeout=PATIENCE_SECONDS):
-                raise TimeoutError(f"The cluster {old.name} is busy.")
-            try:
-                self._take_the_lead(old, save)
-            finally:
-                old.lock.release()
-
-    def _take_the_lead(self, old: "Cluster", save: Callable[[Path], None] | None = None) -> None:
-        others = [cluster for cluster in old.secondaries if cluster is not self]
-        old._fence(old.head)
-        self.leave_source()
-        self.tell("global-failover-completed", self.head)
-        if save:
-            old.head.server.kill()
-            old.head.server.start()  # recovers what was committed there, for the copy only
-            directory = self.host.directory("b", make=False)
-            old.head.server.backup_to(directory)
-            save(directory)
-        for cluster in (old, *others):
-            if cluster.source:
-                cluster.source.secondaries.remove(cluster)
-            cluster.join(self)
-            cluster._follow_anew()
-
-    def _follow_anew(self) -> None:
-        """Attach all members again: the head to the primary Region, the others to the head."""
-        with self.lock:
+            if save:
+                self.head.server.kill()
+                self.head.server.start()  # recovers what was committed here, for the copy only
+                self.head.server.backup_to(save)
+            if self.source:
+                self.source.secondaries.remove(self)
+            self.join(primary)
             for member in sorted(self.members, key=lambda member: member is not self.head):
                 self._again(lambda member=member: self._attach(member))
             self._route()
