@@ -176,7 +176,7 @@ def judge(slots: list[bool | None], count: int, needed: int, missing: str) -> st
     breaching, unknown = real.count(True), count - len(real)
     if breaching >= needed or missing == "breaching" and breaching + unknown >= needed:
         return "ALARM"
-    if unknown and all(real) and missing in ("missing", "ignore"):
+    if all(real) and missing in ("missing", "ignore"):
         if missing == "ignore":
             return None
         if not real:

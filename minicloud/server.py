@@ -52,9 +52,11 @@ class Cloud:
 
     def _watch(self) -> None:
         """Begin to measure the servers and to evaluate the alarms."""
-        insights.Responses.monitor = monitoring.Monitor(lambda: monitoring.of_instances(self.planes[0].instances),
-                                                        self.planes[0].record_failure)
-        cloudwatch.serve(self.planes[0].record_failure)
+        instances, clusters = self.planes
+        insights.Responses.monitor = monitoring.Monitor(
+            lambda: [*monitoring.of_instances(instances.instances), *monitoring.of_members(clusters.members)],
+            instances.record_failure)
+        cloudwatch.serve(instances.record_failure)
 
     @property
     def url(self) -> str:

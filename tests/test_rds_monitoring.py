@@ -176,6 +176,12 @@ def test_missing_data_is_judged_as_awss_tables_say(data, needed, missing, ignore
     assert {treat: judge(slots, 3, needed, treat) for treat in states} == states
 
 
+@pytest.mark.parametrize("newest", [[True], [True, None]])
+def test_one_young_breach_makes_no_alarm_yet(newest):
+    """AWS, on premature transitions: "- - - - X" and "- - - X -" are not ALARM yet when three of three must breach."""
+    assert judge([None] * (5 - len(newest)) + newest, 3, 3, "missing") != "ALARM"
+
+
 @pytest.mark.parametrize(("statistic", "threshold", "states"), [
     ("Average", 5, "OK ALARM ALARM OK"), ("Minimum", 1, "OK ALARM ALARM OK"), ("Maximum", 9, "OK ALARM ALARM OK"),
     ("Sum", 10, "OK ALARM ALARM OK"), ("SampleCount", 2, "OK ALARM ALARM OK"), ("Average", 4, "ALARM ALARM OK OK")])

@@ -71,13 +71,15 @@ SELECT pid, backend_type, usename, state, coalesce(wait_event_type, 'CPU'), coal
 FROM pg_stat_activity"""
 CLIENTS = ("client backend", "parallel worker")
 
-# A write is durable only after its fsync, so that counts to its time. A standby that has replayed all it knows of is as
-# old as the last message from its source; one that has not, as the last commit it replayed.
+# A write is durable only after its fsync, so that counts to its time. A standby that has replayed all it knows of is up to
+# date, as long as it hears of its source: every 2.5 s at least (half of wal_receiver_timeout), then it is as old as the
+# last message. One that has not replayed all is as old as the last commit it replayed.
 COUNTERS = """
 SELECT sum(reads), sum(read_time), sum(writes) + sum(extends), sum(write_time) + sum(extend_time) + sum(fsync_time),
        (SELECT CASE WHEN pg_is_in_recovery() THEN least(
            extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()),
-           (SELECT extract(epoch FROM clock_timestamp() - last_msg_receipt_time) FROM pg_stat_wal_receiver
+           (SELECT CASE WHEN silent < 3 THEN 0 ELSE silent END FROM pg_stat_wal_receiver,
+                   extract(epoch FROM clock_timestamp() - last_msg_receipt_time) AS silent
             WHERE pg_last_wal_replay_lsn() >= latest_end_lsn))::float END)
 FROM pg_stat_io"""
 

@@ -20,6 +20,7 @@ from moto.rds.models import DBInstance
 
 from minicloud import cloudwatch
 from minicloud.engines.engine import EngineFailed, Server, Statistics
+from minicloud.rds.cluster import Member
 from minicloud.rds.instance import Instance
 from minicloud.rds.limits import refuse
 
@@ -53,9 +54,8 @@ class Monitored(NamedTuple):
     resource_id: str
     engine: str  # as the API calls it
     server: Server | None
-    storage_gib: int
+    storage_gib: int | None  # None: a cluster's, which grows as needed
     is_replica: bool = False
-    in_cluster: bool = False
     interval: int = 0  # of Enhanced Monitoring, in seconds; 0: off
     insights: bool = False  # whether its load is told
 
@@ -66,6 +66,13 @@ def of_instances(instances: dict[DBInstance, Instance]) -> Iterator[Monitored]:
         yield Monitored(db.region, db.db_instance_identifier, db.dbi_resource_id, db.engine, instance.primary,
                         db.allocated_storage, is_replica=instance.source is not None, interval=db.monitoring_interval,
                         insights=getattr(db, "performance_insights_enabled", False))
+
+
+def of_members(members: dict[DBInstance, Member]) -> Iterator[Monitored]:
+    """Yield what is to be watched of the DB instances of clusters."""
+    for db, member in list(members.items()):
+        yield Monitored(db.region, db.db_instance_identifier, db.dbi_resource_id, db.engine, member.server, None,
+                        interval=db.monitoring_interval, insights=getattr(db, "performance_insights_enabled", False))
 
 
 class Session(NamedTuple):
@@ -164,9 +171,10 @@ class _Watch(threading.Thread):
         if time.monotonic() >= self.next_look:
             self.next_look = time.monotonic() + LOOK_AT_FILES
             self.file_bytes = _size(str(target.server.node))
-        values = {"DatabaseConnections": said.connections, "FreeableMemory": psutil.virtual_memory().available,
-                  "FreeStorageSpace": target.storage_gib * 2**30 - self.file_bytes}
-        if said.lag is not None and target.in_cluster:
+        values = {"DatabaseConnections": said.connections, "FreeableMemory": psutil.virtual_memory().available}
+        if target.storage_gib:
+            values["FreeStorageSpace"] = target.storage_gib * 2**30 - self.file_bytes
+        if said.lag is not None and not target.storage_gib:
             values["AuroraReplicaLag"] = said.lag * 1000
         elif said.lag is not None and target.is_replica:
             values["ReplicaLag"] = said.lag
@@ -196,9 +204,7 @@ class _Watch(threading.Thread):
             "loadAverageMinute": dict(zip(("one", "five", "fifteen"), load, strict=True)),
             "memory": {"total": memory.total // 1024, "free": memory.free // 1024,
                        "cached": getattr(memory, "cached", 0) // 1024, "active": getattr(memory, "active", 0) // 1024},
-            "fileSys": [{"name": "rdsfilesys", "mountPoint": "/rdsdbdata", "total": target.storage_gib * 2**20,
-                         "used": self.file_bytes // 1024,
-                         "usedPercent": round(100 * self.file_bytes / (target.storage_gib * 2**30), 2)}],
+            "fileSys": [{"name": "rdsfilesys", "mountPoint": "/rdsdbdata", "used": self.file_bytes // 1024}],
             "processList": [row for row in map(_row, self.processes.values()) if row]}
 
 
