@@ -17,6 +17,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -101,16 +102,22 @@ class Endpoints:
         """Let every packet take `seconds` longer, in each direction: a distance."""
         self._lasting("delay", name, seconds)
 
-    def sleep(self, name: str, on_wake: Callable[[], None]) -> None:
-        """Let new connections wait until `point` is called, and call `on_wake`, in a thread, when the first comes."""
+    def sleep(self, name: str, on_wake: Callable[[], None]) -> bool:
+        """Let new connections wait until `point` is called, and call `on_wake`, in a thread, when the first comes.
+
+        Return whether it sleeps now: it does not while a client is connected.
+        """
         with self._lock:
             self._on_wake[name] = on_wake
-            self.point(name, None)
-            self._order("sleep", name)
+            if not self._order("sleep", name):
+                del self._on_wake[name]
+                return False
+            self._state[name]["targets"] = []
+            return True
 
-    def connections(self, name: str) -> int:
-        """Return the number of clients that are connected."""
-        return self._order("connections", name)
+    def idle(self, name: str) -> float:
+        """Return for how many seconds no client has been connected."""
+        return self._order("idle", name)
 
     def is_open(self, name: str) -> bool:
         """Whether there is such an endpoint."""
@@ -260,6 +267,7 @@ class _Pipe(asyncio.Protocol):
 
     def connection_lost(self, _):
         self.listener.pipes.discard(self)
+        self.listener.last_seen = time.monotonic()
         if self.reader:
             self.reader(b"")
         if self.peer and self.under_way:
@@ -322,6 +330,7 @@ class _Listener:
         self.is_cut = self.is_asleep = False
         self.delay = 0.0
         self.pipes: set[_Pipe] = set()
+        self.last_seen = time.monotonic()
         self.turns = itertools.count()
         self.server: asyncio.Server | None = None
 
@@ -394,10 +403,14 @@ class _Forwarder:
         self.listeners[name].delay = seconds
 
     async def sleep(self, name):
-        self.listeners[name].is_asleep = True
+        listener = self.listeners[name]
+        if not listener.clients():
+            listener.targets, listener.is_asleep = [], True
+        return listener.is_asleep
 
-    async def connections(self, name):
-        return len(self.listeners[name].clients())
+    async def idle(self, name):
+        listener = self.listeners[name]
+        return 0 if listener.clients() else time.monotonic() - listener.last_seen
 
     async def close(self, name):
         listener = self.listeners.pop(name, None)

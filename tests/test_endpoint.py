@@ -102,13 +102,16 @@ def test_a_changed_target_closes_only_what_leads_elsewhere(endpoints):
     assert clients["b"].recv(100) == b"still there"
 
 
-def test_a_connection_is_counted_until_it_has_ended(endpoints):
-    """A client counts while it is connected, and no longer when it and the server have closed."""
+def test_an_endpoint_is_idle_from_the_end_of_its_last_connection(endpoints):
+    """While a client is connected the endpoint is not idle and does not sleep; once it and the server have closed, it is."""
     port = endpoints.open("shop", endpoints.greeter("a").path)
+    time.sleep(0.3)
+    assert endpoints.idle("shop") >= 0.3
     with call(port) as client:
         client.recv(1)
-        assert endpoints.connections("shop") == 1
-    until(lambda: endpoints.connections("shop") == 0, "the ended connection is forgotten", seconds=5)
+        assert endpoints.idle("shop") == 0 and not endpoints.sleep("shop", None)
+    assert until(lambda: endpoints.idle("shop"), "the ended connection is forgotten", seconds=5) < 0.3
+    assert endpoints.sleep("shop", None)
 
 
 def test_distance_delays_and_keeps_the_order(endpoints):

@@ -62,7 +62,7 @@ class Cluster:
         self.secondaries: list[Cluster] = []
         self.pause_after: float | None = None  # seconds without a connection (AWS's, not ours); None: never
         self.paused = False
-        self._idle_since: float | None = None
+        self._awake_since = time.monotonic()
         self.port = self._open()
 
     def _open(self) -> int:
@@ -304,17 +304,17 @@ class Cluster:
 
     def _pause_when_idle(self) -> None:
         if self.pause_after is None or not self.members or self.source or self.secondaries:
-            self._idle_since = None
-        elif any(map(self.host.endpoints.connections, self._endpoints())):
-            self._idle_since = None
-        elif self._idle_since is None:
-            self._idle_since = time.monotonic()
-        elif time.monotonic() - self._idle_since >= self.pause_after / PAUSE_SCALE:
-            self.stop()
-            self.paused, self._idle_since = True, None
+            self._awake_since = time.monotonic()
+            return
+        idle = min(time.monotonic() - self._awake_since, *map(self.host.endpoints.idle, self._endpoints()))
+        if idle < self.pause_after / PAUSE_SCALE:
+            return
+        if all([self.host.endpoints.sleep(name, self.resume) for name in self._endpoints()]):
+            self._stop_servers()
+            self.paused = True
             self.tell("paused", self.head)
-            for name in self._endpoints():
-                self.host.endpoints.sleep(name, self.resume)
+        else:  # somebody has come since it was asked
+            self._open_all()
 
     def resume(self) -> None:
         """Start a paused cluster again; those who connected meanwhile are served."""
@@ -329,17 +329,24 @@ class Cluster:
         with self.lock:
             for name in self._endpoints():
                 self.host.endpoints.point(name, None)
-            for member in sorted(self.members, key=lambda member: member is not self.head):
-                member.server.stop()
+            self._stop_servers()
+
+    def _stop_servers(self) -> None:
+        for member in sorted(self.members, key=lambda member: member is not self.head):
+            member.server.stop()
 
     def start(self) -> None:
         """Start again what `stop` stopped."""
         with self.lock:
-            self.paused = False
+            self.paused, self._awake_since = False, time.monotonic()
             for member in sorted(self.members, key=lambda member: member is not self.head):
                 member.server.start()
-                self._open_member(member)
-            self._route()
+            self._open_all()
+
+    def _open_all(self) -> None:
+        for member in self.members:
+            self._open_member(member)
+        self._route()
 
     def reboot(self, member: Member) -> None:
         """Restart one instance in its place."""
