@@ -20,6 +20,9 @@ from minicloud.cloudwatch import judge
 ROLE = "arn:aws:iam::123456789012:role/rds-monitoring-role"
 METRICS = {"CPUUtilization", "DatabaseConnections", "FreeStorageSpace", "FreeableMemory", "ReadIOPS", "WriteIOPS"}
 BOTH = ["postgres", "mysql"]
+WRITES = {"postgres": "SELECT sum(writes) + sum(extends) FROM pg_stat_io",
+          "mysql": "SELECT variable_value FROM information_schema.global_status "
+                   "WHERE variable_name = 'INNODB_DATA_WRITES'"}
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +78,13 @@ def test_metrics_are_the_engines_own(rds, cw, engine):
         for _ in range(7):
             open_ones.enter_context(contextlib.closing(sql(db)))
         until(lambda: points(cw, "DatabaseConnections", name)[-1] == 7, "seven connections are counted")
-        idle, free = max(points(cw, "WriteIOPS", name)[-2:]), points(cw, "FreeStorageSpace", name)[-1]
+        before, begin, free = sql(db, WRITES[engine])[0][0], time.time(), points(cw, "FreeStorageSpace", name)[-1]
         assert 0 < 20 * 2**30 - free < 500e6
         series = "generate_series(1, 300000)" if engine == "postgres" else "seq_1_to_300000"
         sql(db, f"CREATE TABLE big AS SELECT repeat('x', 100) AS fill FROM {series}")
-        until(lambda: max(points(cw, "WriteIOPS", name)[-4:]) > idle + 20, "the writes are counted")
+        written = until(lambda: int(sql(db, WRITES[engine])[0][0]) - int(before), "the engine has written")
+        until(lambda: sum(points(cw, "WriteIOPS", name, since=begin)) > 0.8 * written, "the writes are in the metric")
+        assert sum(points(cw, "WriteIOPS", name, since=begin)) < 2 * (int(sql(db, WRITES[engine])[0][0]) - int(before))
         until(lambda: points(cw, "FreeStorageSpace", name)[-1] < free - 30e6, "the table's room is missed", seconds=30)
         assert all(0 <= value <= 101 for value in points(cw, "CPUUtilization", name))
 

@@ -63,16 +63,18 @@ class Monitored(NamedTuple):
 def of_instances(instances: dict[DBInstance, Instance]) -> Iterator[Monitored]:
     """Yield what is to be watched of the DB instances of the API."""
     for db, instance in list(instances.items()):
-        yield Monitored(db.region, db.db_instance_identifier, db.dbi_resource_id, db.engine, instance.primary,
-                        db.allocated_storage, is_replica=instance.source is not None, interval=db.monitoring_interval,
-                        insights=getattr(db, "performance_insights_enabled", False))
+        yield _monitored(db, instance.primary, db.allocated_storage, is_replica=instance.source is not None)
 
 
 def of_members(members: dict[DBInstance, Member]) -> Iterator[Monitored]:
     """Yield what is to be watched of the DB instances of clusters."""
     for db, member in list(members.items()):
-        yield Monitored(db.region, db.db_instance_identifier, db.dbi_resource_id, db.engine, member.server, None,
-                        interval=db.monitoring_interval, insights=getattr(db, "performance_insights_enabled", False))
+        yield _monitored(db, member.server, None)
+
+
+def _monitored(db: DBInstance, server: Server | None, storage_gib: int | None, **more) -> Monitored:
+    return Monitored(db.region, db.db_instance_identifier, db.dbi_resource_id, db.engine, server, storage_gib,
+                     interval=db.monitoring_interval, insights=getattr(db, "performance_insights_enabled", False), **more)
 
 
 class Session(NamedTuple):
