@@ -41,6 +41,35 @@ def test_a_change_waits_for_the_window_and_is_made_when_it_opens(cloud, rds):
         assert [row["role"] for row in cloud.resources()] == ["primary", "standby"]
 
 
+@pytest.mark.parametrize("multi_az", [False, True])
+def test_a_new_class_interrupts_and_a_standby_makes_it_a_failover(cloud, rds, multi_az):
+    """A change of class restarts the server, static parameters with it; with a standby the zones are swapped instead."""
+    with instance(rds, "resized", "postgres", MultiAZ=multi_az) as db:
+        if multi_az:
+            in_sync(cloud, "resized")
+        begun = sql(db, "SELECT pg_postmaster_start_time()")
+        with WriteLoad(lambda: sql(db), writers=2) as load:
+            until(lambda: len(load.answers) > 50, "the load is running")
+            rds.modify_db_instance(DBInstanceIdentifier="resized", DBInstanceClass="db.t4g.small", ApplyImmediately=True)
+            after = available(rds, "resized")
+            until(lambda: load.errors and load.answers[-1].sent > load.errors[-1][0] + 0.2, "writes go on")
+        assert load.lost(sql(db)) == set() and sql(db, "SELECT pg_postmaster_start_time()") != begun
+        assert after["DBInstanceClass"] == "db.t4g.small" and after["Endpoint"] == db["Endpoint"]
+        assert (after["AvailabilityZone"] != db["AvailabilityZone"]) == multi_az
+
+
+def test_a_rebooted_replica_goes_on_following(rds):
+    """A replica that was restarted, by a reboot or for a new class, has the source's next row within a second or two."""
+    with instance(rds, "source", "postgres") as db:
+        rds.create_db_instance_read_replica(DBInstanceIdentifier="replica", SourceDBInstanceIdentifier="source")
+        available(rds, "replica")
+        rds.modify_db_instance(DBInstanceIdentifier="replica", DBInstanceClass="db.t4g.small", ApplyImmediately=True)
+        replica = available(rds, "replica")
+        sql(db, "CREATE TABLE t (i int)")
+        until(lambda: sql(replica, "SELECT to_regclass('t') IS NOT NULL")[0][0], "the replica has the table", seconds=5)
+        delete(rds, "replica")
+
+
 def open_now() -> dict[str, str]:
     """Return windows of which the maintenance one is open: it began ten minutes ago and lasts for an hour."""
     now = datetime.datetime.now(datetime.UTC)

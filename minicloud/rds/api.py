@@ -38,7 +38,7 @@ from minicloud.rds.limits import (
     check_storage,
     refuse,
 )
-from minicloud.rds.maintenance import WAITS_FOR_WINDOW, Maintenance, multi_az_steps, note_storage
+from minicloud.rds.maintenance import WAITS_FOR_WINDOW, Maintenance, interruptions, note_storage
 from minicloud.rds.monitoring import MonitoringParameters
 from minicloud.rds.offers import (
     OFFERS,
@@ -175,7 +175,7 @@ class Responses(BlueGreenDeployments, Maintenance, MonitoringParameters, Securit
         else:
             db.pending_modified_values |= self._put_off()
         note_storage(db, self.params)
-        before = (db.backup_retention_period, db.multi_az, db.db_parameter_group_name)
+        before = (db.backup_retention_period, db.db_parameter_group_name, db.db_instance_class, db.multi_az)
         answer = super().modify_db_instance()
         self.plane.work(db, "modifying", *(self._changes(db, instance, *before) if instance else ()))
         return answer
@@ -209,7 +209,7 @@ class Responses(BlueGreenDeployments, Maintenance, MonitoringParameters, Securit
         """Take out of the request what waits for the maintenance window, and return it."""
         return {name: self.params.pop(name) for name in WAITS_FOR_WINDOW if self.params.get(name) is not None}
 
-    def _changes(self, db: DBInstance, instance: Instance, retention: int, multi_az: bool, group: str | None):
+    def _changes(self, db: DBInstance, instance: Instance, retention: int, group: str | None, *before):
         password = self.params.get("MasterUserPassword")
         if password:
             yield lambda: instance.primary.set_password(db.master_username, password)
@@ -218,10 +218,10 @@ class Responses(BlueGreenDeployments, Maintenance, MonitoringParameters, Securit
             yield lambda: record_automated_backup(db)
         if retention and not db.backup_retention_period:
             yield instance.disable_backups
-        yield from multi_az_steps(self.plane, db, multi_az)
         if db.db_parameter_group_name != group:
             db.parameters_pending = True
             yield lambda: instance.set_parameters(group_values(db))
+        yield from interruptions(self.plane, db, *before)
 
     def reboot_db_instance(self) -> ActionResult:
         db, instance = self._find()

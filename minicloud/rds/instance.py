@@ -173,7 +173,7 @@ class Instance:
         """Go on without a standby."""
         with self.lock:
             self.in_sync = False
-            if self.primary and self.primary.is_running:
+            if self.primary and self.primary.is_running and self.source is None:
                 self.primary.wait_for(None)
             standby, self.standby = self.standby, None
             if standby:

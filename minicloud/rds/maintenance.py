@@ -22,11 +22,11 @@ def open_window(plane, db: DBInstance) -> None:
 
 def _apply_pending(plane, db: DBInstance) -> None:
     values, db.pending_modified_values = db.pending_modified_values, {}
-    had_standby = db.multi_az
+    before = (db.db_instance_class, db.multi_az)
     for name, value in values.items():
         setattr(db, WAITS_FOR_WINDOW[name], value)
     note_storage(db, values)
-    plane.work(db, "modifying", *multi_az_steps(plane, db, had_standby))
+    plane.work(db, "modifying", *interruptions(plane, db, *before))
 
 
 def note_storage(db: DBInstance, values) -> None:
@@ -35,9 +35,13 @@ def note_storage(db: DBInstance, values) -> None:
         db.storage_changes.append(datetime.datetime.now(datetime.UTC))
 
 
-def multi_az_steps(plane, db: DBInstance, had_standby: bool) -> Iterator[Callable]:
-    """Yield the steps that give an instance its standby, or take it away, when `db.multi_az` has changed."""
+def interruptions(plane, db: DBInstance, old_class: str, had_standby: bool) -> Iterator[Callable]:
+    """Yield the steps of what interrupts: a restart for a new class, by a failover where there is a standby; and the
+    standby itself, when `db.multi_az` has changed."""
     instance = plane.instances[db]
+    if db.db_instance_class != old_class:
+        yield lambda: instance.fail_over(planned=True) if instance.in_sync else instance.reboot()
+        yield lambda: plane.tell(db, "class")
     if db.multi_az and not had_standby:
         yield instance.add_standby
         yield lambda: setattr(db, "secondary_availability_zone", instance.zones[1])

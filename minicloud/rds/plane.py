@@ -35,6 +35,7 @@ EVENTS = {
     "started": ("notification", "DB instance started"),
     "deleted": ("deletion", "DB instance deleted"),
     "failed": ("failure", "The DB instance has failed."),
+    "class": ("configuration change", "Finished applying modification to DB instance class."),
     "multi-az": ("configuration change", "Applied change to multi-AZ"),
     "restored": ("restoration", "Restored from DB instance"),
     "replica-promoted": ("notification", "Promoted read replica to a standalone DB instance"),
