@@ -11,12 +11,15 @@ in a notebook, `!aws` lines that change anything are refused), data sent to the 
 """
 
 import datetime
+import functools
 import gc
 import html
 import os
 import re
 import secrets
+import tempfile
 import threading
+import urllib.request
 
 import boto3
 import botocore
@@ -85,6 +88,11 @@ def own_session(region):
     return session
 
 
+def _read(url):
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        return answer.read()
+
+
 # -- the guard --
 
 TARGETS = {
@@ -108,6 +116,18 @@ class Live:
         self._keys = {session.get_credentials().get_frozen_credentials().access_key}  # known to be this account's
         self._region_before, self._left = os.environ.get("AWS_DEFAULT_REGION"), []
         os.environ["AWS_DEFAULT_REGION"] = session.region_name
+
+    @functools.cached_property
+    def ca_bundle(self):
+        """File of the authorities that sign the databases' certificates, as AWS publishes them for all Regions."""
+        with tempfile.NamedTemporaryFile(prefix="rds-", suffix=".pem", delete=False) as file:
+            file.write(_read("https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"))
+        return file.name
+
+    @functools.cached_property
+    def address(self):
+        """This notebook's public address, as security groups see it."""
+        return _read("https://checkip.amazonaws.com").decode().strip()
 
     def _left_over(self):
         """Return what earlier sessions left; refuse an identity that may not even list what close() has to delete."""

@@ -572,6 +572,21 @@ def test_a_key_that_cannot_be_used_is_refused(rds, keys, name):
         create(rds, "sealed", "postgres", KmsKeyId="alias/shop")
 
 
+def test_what_a_key_has_encrypted_is_unreadable_without_it(keys):
+    """KMS uses a key while it is enabled, and neither when it is disabled nor when it waits to be deleted."""
+    kms = boto3.client("kms")
+    key = kms.create_key()["KeyMetadata"]["KeyId"]
+    sealed = kms.encrypt(KeyId=key, Plaintext=b"cheese")["CiphertextBlob"]
+    uses = [lambda: kms.decrypt(CiphertextBlob=sealed), lambda: kms.generate_data_key(KeyId=key, KeySpec="AES_256")]
+    for change, error in ((kms.disable_key, kms.exceptions.DisabledException),
+                          (kms.enable_key, None),
+                          (kms.schedule_key_deletion, kms.exceptions.KMSInvalidStateException)):
+        change(KeyId=key)
+        for use in uses:
+            with pytest.raises(error) if error else contextlib.nullcontext():
+                use()
+
+
 def test_the_master_password_in_secrets_manager_is_rotated(rds):
     """RotateMasterUserPassword puts a new password in the secret and in the engine; the old one opens nothing."""
     store = boto3.client("secretsmanager")

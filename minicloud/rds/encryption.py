@@ -6,7 +6,8 @@ https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/Overview.Encryption.html
 
 import re
 
-from moto.kms.models import kms_backends
+from moto.core.exceptions import JsonRESTError
+from moto.kms.models import KmsBackend, kms_backends
 from moto.rds.exceptions import KMSKeyNotAccessibleFault
 
 from minicloud.rds.limits import refuse
@@ -63,3 +64,19 @@ def _of_another_region(what: str, account: str, region: str, asked: str | None) 
         refuse("InvalidParameterCombination", f"The {what} is encrypted, and KMS keys do not leave their Region. Name one "
                f"of {region} with KmsKeyId.")
     return key_arn(account, region, asked)
+
+
+def heed_key_states() -> None:
+    """Make moto's KMS use a key only while it is enabled, as AWS's does."""
+    errors = {"Disabled": "DisabledException", "PendingDeletion": "KMSInvalidStateException"}
+
+    def heeding(operation):
+        def use(kms, *args, **options):
+            answer = operation(kms, *args, **options)  # its last part is the ARN of the key that was used
+            key = kms.describe_key(answer[-1])
+            if key.key_state != "Enabled":
+                raise JsonRESTError(errors.get(key.key_state, "KMSInvalidStateException"), f"{key.arn} is {key.key_state}.")
+            return answer
+        return use
+
+    KmsBackend.encrypt, KmsBackend.decrypt = heeding(KmsBackend.encrypt), heeding(KmsBackend.decrypt)

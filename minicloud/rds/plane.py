@@ -16,6 +16,7 @@ from moto.rds.utils import DbInstanceEngine
 from minicloud import endpoint
 from minicloud.engines.engine import Server
 from minicloud.rds import maintenance, security
+from minicloud.rds.encryption import heed_key_states
 from minicloud.rds.guard import Guard
 from minicloud.rds.instance import Host, Instance
 from minicloud.rds.network import open_default_groups
@@ -209,6 +210,7 @@ class Plane:
 def _fill_records(plane: Plane) -> None:
     """Put facts of the engines in the place of what moto makes up for its records."""
     open_default_groups()
+    heed_key_states()
     DBInstance.save_automated_backup = lambda db: None  # the record is made when the backup is: record_automated_backup
     MasterUserSecret._generate_secret_string = _managed_secret
     MasterUserSecret.rotate_secret = security.rotate
