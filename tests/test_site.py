@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
+import yaml
 from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
 from playwright.sync_api import sync_playwright
@@ -213,6 +214,14 @@ def test_internal_links_lead_to_a_page_and_a_place_on_it(soups):
             if page is None or (target.fragment and len(page.find_all(id=unquote(target.fragment))) != 1):
                 dead.append(f"{path} -> {href}")
     assert dead == []
+
+
+def test_the_map_of_the_rds_chapter_is_its_contents(soups):
+    """The table in the chapter's first notebook leads to all the others, in the order of _toc.yml."""
+    parts = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))["parts"]
+    files = [page["file"] for part in parts for page in part["chapters"]]
+    chapter = [f"{Path(file).name}.html" for file in files if file.startswith("notebooks/rds-")]
+    assert [link["href"] for link in soups["notebooks/rds.html"].find("table").select("a")] == chapter
 
 
 def test_source_downloads_are_there(soups):
