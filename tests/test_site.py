@@ -259,8 +259,8 @@ def test_the_ledger_page_shows_every_statement(soups):
     page = soups["book/ledger.html"]
     entries = page.select("ul.ledger > li")
     assert len(entries) == 163 and all(entry.select_one(".verdict") and entry["id"] for entry in entries)
-    linked = {link["href"] for link in page.select('ul.ledger a[href*="#claim-"]')}
-    claims = {f"../{path}#{place['id']}" for path, soup in soups.items() for place in soup.select('[id^="claim-"]')}
+    linked = {urljoin("book/ledger.html", link["href"]) for link in page.select('ul.ledger a[href*="#claim-"]')}
+    claims = {f"{path}#{place['id']}" for path, soup in soups.items() for place in soup.select('[id^="claim-"]')}
     assert linked == claims
 
 
