@@ -281,7 +281,7 @@ def test_database_load_names_statement_and_wait(watched):
     """Sessions that wait for a lock are the load, whole and by part, with the statement and the wait; idle ones are not."""
     sql(watched, "CREATE TABLE stock AS SELECT 1 AS pieces")
     buy = "UPDATE stock SET pieces = pieces - 1"
-    with contextlib.closing(sql(watched)) as holder, contextlib.ExitStack() as waiting:
+    with contextlib.ExitStack() as waiting, contextlib.closing(sql(watched)) as holder:
         holder.execute("BEGIN")
         holder.execute(buy)
         threads = [threading.Thread(target=sql, args=(watched, buy)) for _ in range(3)]
