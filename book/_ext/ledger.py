@@ -15,6 +15,7 @@ from typing import NamedTuple
 import nbformat
 from docutils import nodes
 from IPython.core.inputtransformer2 import TransformerManager
+from sphinx import addnodes
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
@@ -205,6 +206,15 @@ class Evidence(SphinxRole):
         return [], [self.inliner.reporter.error(message, line=self.lineno)]
 
 
+def link_to_cells(app, doctree):
+    """Resolve the links to a place in another page here: MyST knows no claim() line and no heading there."""
+    for link in list(doctree.findall(addnodes.pending_xref)):
+        if link.get("reftargetid"):
+            page = app.builder.get_relative_uri(app.env.docname, link["reftarget"])
+            uri = f"{page}#{link['reftargetid']}"
+            link.replace_self(nodes.reference("", "", *link.children, refuri=uri, internal=True))
+
+
 def link_claims(app, pagename, templatename, context, doctree):
     """Turn the id in each claim() line of a page into a link to its entry in the ledger."""
     if 'class="claim-id"' not in context.get("body", ""):
@@ -256,5 +266,6 @@ def setup(app):
     app.add_directive("ledger", Ledger)
     app.add_role("evidence", Evidence())
     app.connect("env-check-consistency", warn_of_problems)
+    app.connect("doctree-read", link_to_cells)
     app.connect("html-page-context", link_claims)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -76,7 +76,6 @@ def make_questions(app, doctree):
     """Turn each section of a page of questions into a form, and repeat the answers at the end for a printed page."""
     if not app.env.docname.startswith(PAGES):
         return
-    link_to_cells(app, doctree)
     answers = tag("div", tag("h2", nodes.Text("Answers")), class_="answers-printed")
     for section in [node for node in doctree.findall(nodes.section) if isinstance(node.parent, nodes.section)]:
         title = section[0].astext()
@@ -105,15 +104,6 @@ def option(name, number, item):
     radio = tag("input", type="radio", name=name, value=number, required=True)
     text = [inline for paragraph in item for inline in paragraph.children]
     return tag("li", tag("label", radio, tag("span", *text)))
-
-
-def link_to_cells(app, doctree):
-    """Resolve the links to a place in another page here: MyST knows the headings of a page, but no claim() line."""
-    for link in list(doctree.findall(addnodes.pending_xref)):
-        if link.get("reftargetid"):
-            page = app.builder.get_relative_uri(app.env.docname, link["reftarget"])
-            uri = f"{page}#{link['reftargetid']}"
-            link.replace_self(nodes.reference("", "", *link.children, refuri=uri, internal=True))
 
 
 def add_files(app, pagename, templatename, context, doctree):
