@@ -26,6 +26,7 @@ from minicloud import startup, tls
 from minicloud.supervisor import Process, ProgramFailed, Supervisor, tail
 
 HOST = "127.0.0.1"
+SILENT_SECONDS = 60  # how long a client that no security group lets in waits, unless it gives up earlier
 
 Target = Path | Iterable[Path] | None
 
@@ -337,15 +338,17 @@ class _Listener:
     async def admitted(self, transport: asyncio.Transport) -> dict | None:
         """Return the terms on which the cloud lets a client in, None at an endpoint for servers.
 
-        Whom no security group lets in gets no answer: the packets vanish. They would be sent again, so it is asked again.
+        Whom no security group lets in gets no answer: the packets vanish. They would be sent again, so it is asked again,
+        as long as a patient system tries. (A client may take a connection that says nothing for one that was made.)
         """
-        terms = None
-        while self.guarded and not transport.is_closing():
+        for _ in range(SILENT_SECONDS * 2 if self.guarded else 0):
             terms = await self.ask("admit", self.name)
-            if terms:
-                break
+            if terms or transport.is_closing():
+                return terms
             await asyncio.sleep(0.5)
-        return terms
+        if self.guarded:
+            transport.abort()
+        return None
 
     async def passable(self, transport: asyncio.Transport):
         """Return when a new connection can be dialled, or is gone."""
@@ -386,7 +389,7 @@ class _Forwarder:
         self.questions: dict[int, asyncio.Future] = {}
 
     async def open(self, name, targets, host, port, guarded):
-        listener = self.listeners[name] = _Listener(name, targets, self.ask, guarded, self.context)
+        listener = self.listeners[name] = _Listener(name, targets, self.ask, guarded, self.context if guarded else None)
         listener.server = await asyncio.get_running_loop().create_server(lambda: _Client(listener), host, port)
         return listener.server.sockets[0].getsockname()[1]
 

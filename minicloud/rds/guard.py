@@ -36,9 +36,9 @@ class Guard:
             return None
         engine, values = self.record.engine.removeprefix("aurora-"), self.parameters()
         if engine.startswith("postgres"):
-            tls = values.get("rds.force_ssl", "1") == "1"  # the default of RDS for PostgreSQL since version 15
+            tls = _is_on(values.get("rds.force_ssl", "1"))  # the default of RDS for PostgreSQL since version 15
         else:
-            tls = values.get("require_secure_transport", "0").lower() in ("1", "on") and INSECURE[engine]
+            tls = _is_on(values.get("require_secure_transport", "0")) and INSECURE[engine]
         return {"host": network.NOTEBOOK, "tls": tls}
 
     def accepts(self, user: str, token: str, address: str) -> bool:
@@ -54,3 +54,7 @@ class Guard:
                 print(f"IAM database authentication of {user!r} at {address}: the token is refused, as {reason}.", file=log)
             return False
         return True
+
+
+def _is_on(value: str) -> bool:
+    return value.lower() not in ("0", "off", "false")

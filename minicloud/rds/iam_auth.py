@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from botocore.auth import SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from moto.core.utils import utcnow
 from moto.iam.access_control import IAMPolicy
 from moto.iam.models import iam_backends
 from moto.sts.models import sts_backends
@@ -42,9 +43,7 @@ def check(token: str, user: str, address: str, resource_id: str, account: str, r
     if fields["Action"] != "connect" or fields["DBUser"] != user:
         raise Refused(f"it is for the user {fields['DBUser']!r}, not {user!r}")
     _check_time(fields)
-    key, _, scope = fields["X-Amz-Credential"].partition("/")
-    if scope != f"{fields['X-Amz-Date'][:8]}/{region}/rds-db/aws4_request":
-        raise Refused(f"its scope is {scope!r}")
+    key = fields["X-Amz-Credential"].partition("/")[0]  # the rest is in the signature
     identity = _identity(key, fields.get("X-Amz-Security-Token"), account, owner)
     if not hmac.compare_digest(_sign(host, query, fields, region, identity.credentials), fields["X-Amz-Signature"]):
         raise Refused("its signature is wrong")
@@ -105,9 +104,12 @@ def _identity(key: str, session: str | None, account: str, owner: Credentials) -
                     return _Identity(Credentials(key, own.secret_access_key), list(_of_user(iam, user.name)))
     for role in sts_backends[account]["aws"].assumed_roles if session else []:
         if role.access_key_id == key and hmac.compare_digest(role.session_token, session):
-            if role.policy or role.expiration <= datetime.datetime.now(role.expiration.tzinfo):
-                raise Refused("its session has ended, or has a policy of its own, which minicloud does not evaluate")
-            return _Identity(Credentials(key, role.secret_access_key), list(_of_role(iam, role.role_arn.split("/")[-1])))
+            name = role.role_arn.split("/")[-1]
+            if role.expiration <= utcnow():
+                raise Refused("its session has ended")
+            if role.policy or iam.get_role(name).permissions_boundary_arn:
+                raise Refused("what bounds its session or role beyond the role's policies is not evaluated here")
+            return _Identity(Credentials(key, role.secret_access_key), list(_of_role(iam, name)))
     raise Refused(f"nobody has the access key {key}")
 
 

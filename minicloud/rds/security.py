@@ -51,6 +51,7 @@ class Security:
         answer = super().create_db_instance_read_replica()
         replica = answer.result["DBInstance"]
         replica.kms_key_id = key
+        replica.enable_iam_database_authentication = bool(self.params.get("EnableIAMDatabaseAuthentication"))
         if far and not self.params.get("DBSubnetGroupName"):
             replica.db_subnet_group = None  # subnets are a Region's own
         self._secure(answer)
