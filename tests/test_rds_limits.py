@@ -97,6 +97,7 @@ def test_a_wrong_request_is_refused_in_a_sentence_and_the_nearest_right_one_is_n
 
 MODIFY = [
     ({"AllocatedStorage": 29}, COMBINATION, "can't reduce the storage", {"AllocatedStorage": 30}),
+    ({"StorageType": "io1", "Iops": 3000}, COMBINATION, "100 to 65536", {"StorageType": "gp2"}),
     ({"DBInstanceClass": "db.t4g.nano"}, VALUE, "Invalid DB Instance class", {"DBInstanceClass": "db.t4g.small"}),
     ({"BackupRetentionPeriod": 36}, VALUE, "between 0 and 35", {"BackupRetentionPeriod": 35}),
     ({"MasterUserPassword": "p" * 7}, VALUE, "shorter than 8", {"MasterUserPassword": "p" * 8}),

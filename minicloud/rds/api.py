@@ -107,7 +107,7 @@ class Responses(BlueGreenDeployments, Maintenance, MonitoringParameters, Securit
         db.pending_modified_values = {}
         db.parameters_pending = False
         db.status_infos = []
-        db.storage_changes = []
+        db.storage_changes, db.is_old_blue = [], False
 
     def _finishing(self, db: DBInstance, instance: Instance) -> list[Callable]:
         """Return the steps that complete a new instance: first backup, standby."""
@@ -195,9 +195,11 @@ class Responses(BlueGreenDeployments, Maintenance, MonitoringParameters, Securit
         self._check_group(params.get("DBParameterGroupName"), db.engine)
         if params.get("NewDBInstanceIdentifier"):
             refuse("NotImplemented", "minicloud does not rename DB instances. Create one with the new identifier.")
+        if any(params.get(name) for name in ("AllocatedStorage", "StorageType", "Iops", "StorageThroughput")):
+            check_storage(db.engine, params.get("AllocatedStorage", db.allocated_storage),
+                          params.get("StorageType", db.storage_type), params.get("Iops", db.iops),
+                          params.get("StorageThroughput"))
         if params.get("AllocatedStorage"):
-            check_storage(db.engine, params["AllocatedStorage"], params.get("StorageType", db.storage_type),
-                          params.get("Iops", db.iops), params.get("StorageThroughput"))
             check_growth(db.allocated_storage, params["AllocatedStorage"], db.storage_changes)
         check_port(params.get("DBPortNumber"), db.engine)
         windows.check(params.get("PreferredBackupWindow", db.preferred_backup_window),

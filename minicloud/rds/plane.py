@@ -54,7 +54,7 @@ def group_values(db: DBInstance) -> dict[str, str]:
     """Return the parameter values that an instance's group sets, and those that keep an old blue instance read-only."""
     group = db.backend.db_parameter_groups.get(db.db_parameter_group_name) if db.db_parameter_group_name else None
     values = {name: str(row["ParameterValue"]) for name, row in group.parameters.items()} if group else {}
-    return values | (OFFERS[db.engine].server.READ_ONLY if getattr(db, "is_old_blue", False) else {})
+    return values | (OFFERS[db.engine].server.READ_ONLY if db.is_old_blue else {})
 
 
 def other_zone(zone: str) -> str:
