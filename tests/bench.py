@@ -18,6 +18,7 @@ import psutil
 import psycopg
 import pymysql
 from conftest import PASSWORD, available, in_sync, instance, sql
+from test_aurora import global_database, lose_a_region
 from test_rds import check_restores, fail_over_under_load
 
 from minicloud import local, platforms
@@ -161,6 +162,20 @@ def failover() -> bool:
         return holds
 
 
+def global_failover() -> bool:
+    """Unplanned failovers between two Regions whose link is cut; lose_a_region asserts that the rows counted as lost are
+    those that only the old primary has."""
+    with contextlib.closing(local.Cloud()) as cloud:
+        rds, west = boto3.client("rds"), boto3.client("rds", region_name="us-west-2")
+        lost = []
+        with global_database(rds, west, "aurora-postgresql") as regions:
+            for number in range(20):
+                pair = ("east", "west") if number % 2 == 0 else ("west", "east")
+                lost.append(lose_a_region(cloud, rds, regions, *pair))
+        return say("unplanned global failovers, lost rows counted twice", f"{len(lost)}, {min(lost)} to {max(lost)} rows each",
+                   "20, the counts equal", len(lost) == 20 and min(lost) > 0)
+
+
 def restore() -> bool:
     """Point-in-time restores to random seconds; check_restores asserts that exactly the acknowledged rows are back."""
     with contextlib.closing(local.Cloud()):
@@ -205,7 +220,7 @@ def datasets() -> bool:
                "60 s", ours < 60)
 
 
-ALL = {f.__name__: f for f in (connect, create, endpoint, memory, failover, restore, datasets)}
+ALL = {f.__name__: f for f in (connect, create, endpoint, memory, failover, global_failover, restore, datasets)}
 
 
 def main() -> int:

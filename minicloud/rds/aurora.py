@@ -4,6 +4,7 @@ The operations stand before those of `api.Responses`: what is not Aurora's goes 
 """
 
 import datetime
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -301,6 +302,13 @@ class Responses(api.Responses):
         path = self.aurora.host.directory("b", make=False)
         cluster.copy_to(path)
         self.aurora.snapshots[snapshot] = path
+
+    def delete_db_cluster_snapshot(self) -> ActionResult:
+        answer = super().delete_db_cluster_snapshot()
+        path = self.aurora.snapshots.pop(answer.result["DBClusterSnapshot"], None)
+        if path:
+            shutil.rmtree(path, ignore_errors=True)
+        return answer
 
     def restore_db_cluster_from_snapshot(self) -> ActionResult:
         snapshot = self.backend.describe_db_cluster_snapshots(
