@@ -149,21 +149,29 @@ def evaluate(alarm: Alarm, backend: CloudWatchBackend, now: float) -> None:
         return  # a composite alarm, one on a percentile or on metric math: it keeps its state
     period = alarm.period if alarm.period < 60 else alarm.period / 60 * MINUTE
     values = _values(alarm, backend, period, now)
-    breaches, words = COMPARISONS[alarm.comparison_operator]
+    breaches, _ = COMPARISONS[alarm.comparison_operator]
     slots = [None if value is None else breaches(value, alarm.threshold) for value in values]
-    count, needed = alarm.evaluation_periods, alarm.datapoints_to_alarm or alarm.evaluation_periods
-    state = judge(slots, count, needed, alarm.treat_missing_data or "missing")
+    count, missing = alarm.evaluation_periods, alarm.treat_missing_data or "missing"
+    state = judge(slots, count, alarm.datapoints_to_alarm or count, missing)
     if state in (None, alarm.state_value):
         return
-    seen = [value for value in values if value is not None][-count:]
-    reason = f"Insufficient Data: {count} datapoints were unknown."
-    if state != "INSUFFICIENT_DATA":
-        reason = (f"Threshold Crossed: {slots.count(True)} of the last {len(slots)} datapoints breach; the latest "
-                  f"{[round(value, 3) for value in seen]}; the alarm is for those {words} the threshold "
-                  f"({alarm.threshold}); missing data is treated as {alarm.treat_missing_data or 'missing'}.")
+    seen = [round(value, 3) for value in values if value is not None][-count:]
     before = alarm.state_value
-    alarm.update_state(reason, json.dumps({"recentDatapoints": seen, "threshold": alarm.threshold}), state)
+    alarm.update_state(_reason(alarm, state, seen, missing), json.dumps({"recentDatapoints": seen}), state)
     _act(alarm, before)
+
+
+def _reason(alarm: Alarm, state: str, seen: list[float], missing: str) -> str:
+    """Return why an alarm goes into a state, given the values it saw."""
+    count, (breaches, words) = alarm.evaluation_periods, COMPARISONS[alarm.comparison_operator]
+    if state == "INSUFFICIENT_DATA":
+        return f"Insufficient Data: {count} datapoints were unknown."
+    if not seen:
+        return (f"Threshold Crossed: no datapoints were received for {count} periods and {count} missing datapoints were "
+                f"treated as [{missing}].")
+    crossed = sum(breaches(value, alarm.threshold) for value in seen)
+    return (f"Threshold Crossed: {crossed} out of the last {len(seen)} datapoints {seen} were {words} the threshold "
+            f"({alarm.threshold}).")
 
 
 def judge(slots: list[bool | None], count: int, needed: int, missing: str) -> str | None:

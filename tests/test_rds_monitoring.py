@@ -218,6 +218,8 @@ def test_an_alarm_goes_off_by_itself_and_back_and_tells_its_topic(cw, watched):
         for _ in range(5):
             open_ones.enter_context(contextlib.closing(sql(watched)))
         until(lambda: state(cw, "crowd") == "ALARM", "the alarm goes off", seconds=15)
+        assert "[5.0, 5.0] were greater than the threshold (3" in cw.describe_alarms(AlarmNames=["crowd"])[
+            "MetricAlarms"][0]["StateReason"]
         put_alarm(cw, "crowd", "watched", 4, AlarmActions=[topic])
         assert state(cw, "crowd") == "ALARM"  # a changed alarm keeps its state
     until(lambda: state(cw, "crowd") == "OK", "the alarm is at rest again", seconds=15)
