@@ -117,7 +117,7 @@ class ClusterPlane:
             for db, member in [(db, m) for db, m in list(self.members.items()) if m in cluster.members]:
                 role = "writer" if db.is_cluster_writer else "reader"
                 rows.append(_row(member.name, cluster.engine, role, member.zone, f"{endpoint.HOST}:{member.port}",
-                                 "paused" if cluster.paused else db.status))
+                                 "paused" if cluster.paused else db.status if member.is_up else "not running"))
         return rows
 
     def _find(self, name: str) -> tuple[Cluster, Member | None]:

@@ -151,6 +151,7 @@ class Cluster:
         """Delete an instance. A writer's readers take over; the last one's data stays as the cluster's volume."""
         with self.lock:
             if member is self.head and len(self.members) > 1:
+                self._mend()
                 if not self.heir():
                     raise EngineFailed(f"No other instance of {self.name} runs that could take over from {member.name}.")
                 self._replace_head()
@@ -193,8 +194,7 @@ class Cluster:
             heir.server.promote()
             self._lead(heir)
             self.tell("failover-completed", heir)
-            self._again(lambda: self._attach(lost))
-            self._route()
+            self._mend()
 
     def heir(self) -> Member | None:
         """Return the running reader that a failover promotes: of the lowest tier, of these the largest; None: there is none."""
@@ -249,11 +249,16 @@ class Cluster:
                     self._replace_head()
                 elif member is self.head and not self.source:
                     self._recover(member)
-                else:
-                    self._again(lambda: self._attach(member))
-                self._route()
+                self._mend()
             except Exception as error:
                 self.tell("failed", member, str(error))
+
+    def _mend(self) -> None:
+        """Attach again the members whose servers are gone."""
+        for member in self.members:
+            if not member.is_up and (member is not self.head or self.source):
+                self._again(lambda member=member: self._attach(member))
+        self._route()
 
     def _recover(self, member: Member) -> None:
         """Start a lost writer again on its own data: there is no reader to take over."""
