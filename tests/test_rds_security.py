@@ -211,7 +211,7 @@ def test_a_vpc_of_its_own_keeps_the_notebook_out(rds):
 # IAM database authentication
 
 @pytest.fixture
-def user():
+def user(cloud):
     """An IAM user without policies: its name and an RDS client that signs with its access key."""
     iam = boto3.client("iam")
     iam.create_user(UserName="clerk")
@@ -519,7 +519,7 @@ def test_granting_rds_iam_takes_nobody_else_the_password(db):
 # Encryption at rest: records
 
 @pytest.fixture(scope="module")
-def keys():
+def keys(cloud):
     """Two KMS keys in each of two Regions, by Region."""
     found = {}
     for region in ("us-east-1", WEST):
@@ -581,7 +581,8 @@ def test_encryption_comes_by_a_copy_of_a_snapshot_only(rds, keys):
     delete(rds, "bare2")
 
 
-@pytest.mark.parametrize("name", ["alias/nobody", "11111111-2222-3333-4444-555555555555", "disabled", "of another Region"])
+@pytest.mark.parametrize("name", ["alias/nobody", "11111111-2222-3333-4444-555555555555", "disabled", "of another Region",
+                                  f"arn:aws:kms:{WEST}:123456789012:alias/shop"])
 def test_a_key_that_cannot_be_used_is_refused(rds, keys, name):
     """An unknown, disabled or foreign key is KMSKeyNotAccessibleFault; a key without StorageEncrypted is refused too."""
     kms = boto3.client("kms")
