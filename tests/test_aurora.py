@@ -10,6 +10,7 @@ import pymysql
 import pytest
 from botocore.exceptions import ClientError
 from conftest import PASSWORD, until
+from test_rds import servers
 
 from minicloud.load import WriteLoad
 
@@ -124,6 +125,19 @@ def fail_over_under_load(cloud, described: dict) -> None:
 
 def _up(cloud, name: str) -> int:
     return len([row for row in cloud.resources() if row["resource"].startswith(f"{name}-") and row["state"] == "available"])
+
+
+def test_a_hung_writer_is_failed_over(cloud, rds):
+    """A writer that is there and answers nobody is replaced by a reader; no acknowledged row is lost."""
+    with cluster(rds, "hung", "aurora-postgresql", 2) as described:
+        sql(described, "CREATE TABLE t (i int)")
+        sql(described, "INSERT INTO t VALUES (1)")
+        stuck, = servers(cloud, standby=False)
+        for process in [stuck, *stuck.children(recursive=True)]:
+            process.suspend()
+        until(lambda: _answers(described), "the reader has taken over")
+        assert sql(described, "SELECT i FROM t") == [(1,)] and writer(rds, "hung") == "hung-2"
+        until(lambda: _up(cloud, "hung") == 2, "the hung instance is back, as a reader")
 
 
 def test_the_reader_endpoint_spreads_connections_and_leaves_out_the_dead(cloud, rds):
@@ -302,6 +316,9 @@ def test_an_idle_serverless_cluster_pauses_and_wakes_for_a_connection(cloud, rds
         assert _states(cloud) == {"available"}
         assert busy.execute("SELECT 1").fetchone()
     until(lambda: _states(cloud) == {"paused"}, "the cluster pauses", seconds=20)
+    rds.create_db_cluster_snapshot(DBClusterIdentifier="idle", DBClusterSnapshotIdentifier="of-idle")
+    rds.get_waiter("db_cluster_snapshot_available").wait(DBClusterSnapshotIdentifier="of-idle")
+    until(lambda: _states(cloud) == {"paused"}, "the cluster pauses again", seconds=20)
     assert sql(described, "SELECT count(*) FROM t") == [(0,)]
     assert _states(cloud) == {"available"}
     drop(rds, "idle")

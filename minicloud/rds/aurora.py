@@ -258,8 +258,6 @@ class Responses(api.Responses):
                    "instance: the data is the cluster's.")
         if db.status in ("creating", "deleting"):
             refuse("InvalidDBInstanceState", f"Instance {db.db_instance_identifier} is currently {db.status}.")
-        if cluster.paused:
-            cluster.resume()
 
         def gone():
             self.backend.databases.pop(db.db_instance_identifier)

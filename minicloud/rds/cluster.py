@@ -61,7 +61,7 @@ class Cluster:
         self.source: Cluster | None = None  # the primary Region's
         self.secondaries: list[Cluster] = []
         self.pause_after: float | None = None  # seconds without a connection (AWS's, not ours); None: never
-        self.paused = False
+        self.paused = self.stopped = False
         self._awake_since = time.monotonic()
         self.port = self._open()
 
@@ -93,6 +93,7 @@ class Cluster:
     def add(self, member: Member, create: Callable[[Server], None]) -> None:
         """Start an instance: the first on the volume (`create` is called with a server on an empty one), or a reader."""
         with self.lock:
+            self.resume()
             if self.head is None and self.source is None:
                 self._start_first(member, create)
             else:
@@ -150,6 +151,7 @@ class Cluster:
     def remove(self, member: Member) -> None:
         """Delete an instance. A writer's readers take over; the last one's data stays as the cluster's volume."""
         with self.lock:
+            self.resume()
             if member is self.head and len(self.members) > 1:
                 self._mend()
                 if not self.heir():
@@ -186,6 +188,7 @@ class Cluster:
     def fail_over(self, to: Member | None = None) -> None:
         """Make a reader the writer: the one asked for, or the best by tier, then by size. The old writer becomes a reader."""
         with self.lock:
+            self.resume()
             lost, heir = self.head, to or self.heir()
             self.tell("failover-started", heir)
             self._fence(lost)
@@ -245,13 +248,18 @@ class Cluster:
                 return  # while this waited for the lock, it was replaced, stopped or started again on purpose
             try:
                 self._route()
-                if member is self.head and self.heir():
-                    self._replace_head()
-                elif member is self.head and not self.source:
-                    self._recover(member)
+                if member is self.head:
+                    self._take_over()
                 self._mend()
             except Exception as error:
                 self.tell("failed", member, str(error))
+
+    def _take_over(self) -> None:
+        """Let somebody else lead in the place of a head that is lost; without anybody else it comes back on its own data."""
+        if self.heir():
+            self._replace_head()
+        elif not self.source:
+            self._recover(self.head)
 
     def _mend(self) -> None:
         """Attach again the members whose servers are gone."""
@@ -274,28 +282,37 @@ class Cluster:
             action()
 
     def watch(self) -> None:
-        """Attach again what has been out of touch for too long; pause what is idle. To be called every second or so."""
+        """See to what is down or has been out of touch for too long; pause what is idle. To be called every second or so."""
         if not self.lock.acquire(blocking=False):
             return  # something is being done already
         try:
-            if self.paused:
+            if self.stopped:
                 return
+            if self.head and not self.head.is_up:
+                self._again(self._take_over)
             for member in self.members:
-                if (member is self.head and not self.source) or self._in_touch(member):
+                if self._in_touch(member):
                     member.lost_touch = None
                 elif member.lost_touch is None:
                     member.lost_touch = time.monotonic()
                 elif time.monotonic() - member.lost_touch > PATIENCE_SECONDS:
-                    member.lost_touch = time.monotonic()
-                    self._again(lambda member=member: self._attach(member))
+                    member.lost_touch = None
+                    self._again(lambda member=member: self._reconnect(member))
                     self._route()
             self._pause_when_idle()
         finally:
             self.lock.release()
 
+    def _reconnect(self, member: Member) -> None:
+        """Attach a member that is out of touch again; when it is the writer that does not answer, replace the writer."""
+        if member is not self.head and not self.head.server.answers():
+            self._take_over()
+        else:
+            self._attach(member)
+
     def _in_touch(self, member: Member) -> bool:
-        if member is self.head and self.is_cut:
-            return True  # on purpose
+        if member is self.head and (self.is_cut or not self.source):
+            return True  # cut on purpose, or nobody's follower
         with contextlib.suppress(Exception):
             return member.is_up and member.server.is_following()
         return False
@@ -337,13 +354,15 @@ class Cluster:
             self._stop_servers()
 
     def _stop_servers(self) -> None:
+        self.stopped = True
         for member in sorted(self.members, key=lambda member: member is not self.head):
             member.server.stop()
 
     def start(self) -> None:
         """Start again what `stop` stopped."""
         with self.lock:
-            self.paused, self._awake_since = False, time.monotonic()
+            self.paused = self.stopped = False
+            self._awake_since = time.monotonic()
             for member in sorted(self.members, key=lambda member: member is not self.head):
                 member.server.start()
             self._open_all()
@@ -356,6 +375,7 @@ class Cluster:
     def reboot(self, member: Member) -> None:
         """Restart one instance in its place."""
         with self.lock:
+            self.resume()
             self.host.endpoints.point(f"{self.name}.{member.name}", None)
             member.server.stop()
             member.server.start()
@@ -367,6 +387,7 @@ class Cluster:
     def copy_to(self, directory: Path) -> None:
         """Copy the cluster's data, as it is now, to the new `directory`."""
         with self.lock:
+            self.resume()
             if self.head:
                 self.head.server.backup_to(directory)
             elif self.volume:
