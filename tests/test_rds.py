@@ -424,7 +424,7 @@ def test_an_instance_is_not_deleted_by_mistake(rds):
 
 def test_what_is_not_here_says_so_in_aws_form(cloud):
     """An operation or service that minicloud lacks answers with an error code and a sentence, in its own protocol."""
-    calls = [("rds", "failover_global_cluster", {"GlobalClusterIdentifier": "g", "TargetDbClusterIdentifier": "c"}),
+    calls = [("rds", "switchover_read_replica", {"DBInstanceIdentifier": "i"}),
              ("pi", "get_dimension_key_details", {"ServiceType": "RDS", "Identifier": "i", "Group": "g", "GroupIdentifier": "x"}),
              ("dax", "describe_events", {}), ("cloudwatch", "describe_alarm_history", {})]
     for service, operation, arguments in calls:
