@@ -426,7 +426,7 @@ def test_what_is_not_here_says_so_in_aws_form(cloud):
     """An operation or service that minicloud lacks answers with an error code and a sentence, in its own protocol."""
     calls = [("rds", "switchover_read_replica", {"DBInstanceIdentifier": "i"}),
              ("pi", "get_dimension_key_details", {"ServiceType": "RDS", "Identifier": "i", "Group": "g", "GroupIdentifier": "x"}),
-             ("dax", "describe_events", {}), ("cloudwatch", "describe_alarm_history", {})]
+             ("dax", "describe_events", {}), ("cloudwatch", "describe_anomaly_detectors", {})]
     for service, operation, arguments in calls:
         with pytest.raises(ClientError) as refused:
             getattr(boto3.client(service), operation)(**arguments)
