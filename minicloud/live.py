@@ -31,11 +31,13 @@ from IPython import get_ipython
 from IPython.display import display
 
 from minicloud import local
-from minicloud.live_leftovers import EXPIRES, KINDS, MARK, SESSION, delete_all, left_behind
-from minicloud.prices import CREATES, PRICES, RULES, Meter, Refused, described, dollars
+from minicloud.live_kinds import JOINS, KINDS, TARGETS, described
+from minicloud.live_leftovers import EXPIRES, MARK, SESSION, delete_all, left_behind
+from minicloud.prices import CREATES, PRICES, RULES, Meter, Refused, dollars
 
 FORGOTTEN = 24  # hours: the budget must also cover everything being left to run until this time tomorrow
-READS = ("Describe", "List", "Get", "Head", "Download")
+READS = ("Describe", "List", "Get", "Head", "Download", "GenerateDataKey", "Decrypt")  # KMS keeps nothing of the last two
+ENDS = ("Delete", "Stop", "Schedule")
 CLI_READS = ("describe-", "list-", "get-", "head-", "download-", "ls", "wait", "help")
 SIGN_IN = {"sts", "sso", "sso-oidc", "signin"}  # what boto3 itself calls to get credentials
 CI = ("CI", "GITHUB_ACTIONS", "GITLAB_CI", "JENKINS_URL", "TF_BUILD", "BUILDKITE", "CODEBUILD_BUILD_ID")
@@ -95,13 +97,17 @@ def _read(url):
 
 # -- the guard --
 
-TARGETS = {
-    "DBInstanceIdentifier": "db",
-    "DBSnapshotIdentifier": "snapshot",
-    "DBParameterGroupName": "pg",
-    "DBSubnetGroupName": "subgrp",
-    "SecretId": "secret",
-}
+def tag(model, params, tags):
+    """Add tags to the parameters of an operation, in the form that its service has for them."""
+    members = model.input_shape.members
+    if "Tags" in members:  # of Key and Value; KMS says TagKey and TagValue
+        key, value = members["Tags"].member.members
+        tags = {one[key]: one[value] for one in params.get("Tags", [])} | tags
+        params["Tags"] = [{key: name, value: content} for name, content in tags.items()]
+    elif "TagSpecifications" in members:  # EC2
+        kind = botocore.xform_name(model.name.removeprefix("Create"), "-")
+        own = {"ResourceType": kind, "Tags": [{"Key": name, "Value": content} for name, content in tags.items()]}
+        params["TagSpecifications"] = [*params.get("TagSpecifications", []), own]
 
 
 class Live:
@@ -129,6 +135,14 @@ class Live:
         """This notebook's public address, as security groups see it."""
         return _read("https://checkip.amazonaws.com").decode().strip()
 
+    def _only_local(self, *_):
+        raise Refused(
+            "AWS lets nobody kill its hosts, cut its links or look at its processes: this is for the local cloud. "
+            "Skip the cell. A failover can be asked for, with RebootDBInstance or FailoverDBCluster."
+        )
+
+    crash = cut = heal = resources = _only_local
+
     def _left_over(self):
         """Return what earlier sessions left; refuse an identity that may not even list what close() has to delete."""
         try:
@@ -143,25 +157,27 @@ class Live:
         return self._clients[service, region]
 
     def judge(self, model, params, region):
-        """Return the cost (or None) and the target (or None) of a call and tag it in `params`; or refuse it."""
+        """Return the cost (or None) and the targets of a call and tag it in `params`; or refuse it."""
         operation = model.name
         price, rule = self._allowed(model.service_model.service_name, operation, region)
         for name, free in price.get("free_only_at", {}).items():
             if params.get(name) not in (None, free):
                 raise Refused(f"{name}={params[name]!r} costs extra and has no price in prices.yml. Leave {name} out.")
-        if not operation.startswith(CREATES):
-            target = self._own(model, params, region)
-            return RULES[rule](price, self.client, region, operation, params), target
+        targets = self._own(model, params, region)
         cost = RULES[rule](price, self.client, region, operation, params)
+        if not operation.startswith(CREATES):
+            self._tag_green(targets)
+            return cost, targets
         forced = cost.force if cost else {}
         params.update({name: value for name, value in forced.items() if name in model.input_shape.members})
-        tags = {tag["Key"]: tag["Value"] for tag in params.get("Tags", [])} | self.tags()
-        params["Tags"] = [{"Key": key, "Value": value} for key, value in tags.items()]
-        return cost, None
+        tag(model, params, self.tags())
+        return cost, []
 
     def _allowed(self, service, operation, region):
         """Return the service's prices and the operation's rule; refuse what is not in prices.yml or has no budget."""
         price = PRICES["services"].get(service, {"operations": {}})
+        if service in PRICES["refused"]:
+            raise Refused(f"{service} {operation} is not sent. {PRICES['refused'][service]} Skip the cell.")
         if operation not in price["operations"]:
             raise Refused(
                 f"{service} {operation} is not in minicloud/prices.yml, so live mode does not send it. "
@@ -169,9 +185,18 @@ class Live:
             )
         if region not in PRICES["regions"]:
             raise Refused(f"There are no prices for the Region {region}. Use one of {', '.join(PRICES['regions'])}.")
-        if self.budget is None and not operation.startswith(("Delete", "Stop")):
+        if self.budget is None and not operation.startswith(ENDS):
             raise Refused(f'No budget is set, so {operation} is refused. Set US dollars: connect("aws", budget=5).')
         return price, price["operations"][operation]
+
+    def _tag_green(self, targets):
+        """Tag the green environments of deployments, which AWS makes itself, before they are let go."""
+        for region, kind, name in targets:
+            if kind == "deployment":
+                made = described(self.client, region, name, kind)
+                if made.get("Target") and made["Status"] != "SWITCHOVER_COMPLETED":
+                    tags = [{"Key": key, "Value": value} for key, value in self.tags().items()]
+                    self.client("rds", region).add_tags_to_resource(ResourceName=made["Target"], Tags=tags)
 
     def tags(self):
         """Return the tags of all that this session creates."""
@@ -179,19 +204,31 @@ class Live:
         return {MARK: "minicloud", SESSION: self.id, EXPIRES: until.strftime("%Y-%m-%dT%H:%MZ")}
 
     def _own(self, model, params, region):
-        """Return the (Region, kind, name) that a call changes; refuse what is there and not live mode's."""
-        member = next(name for name in model.input_shape.required_members if name in TARGETS)
-        kind, name = TARGETS[member], params.get(member, "")
-        if kind in ("db", "snapshot"):
-            tags = described(self.client, region, name, kind)["TagList"]
-        elif kind == "secret":
-            tags = self.client("secretsmanager", region).describe_secret(SecretId=name).get("Tags", [])
-        else:
-            arn = f"arn:{self.arn.split(':')[1]}:rds:{region}:{self.account}:{kind}:{name}"
-            tags = self.client("rds", region).list_tags_for_resource(ResourceName=arn)["TagList"]
-        if {"Key": MARK, "Value": "minicloud"} not in tags:
-            raise Refused(f"{KINDS[kind][1]} {name} was not created by live mode, so {model.name} leaves it alone.")
-        return region, kind, name
+        """Return the (Region, kind, name) of all that a call changes; refuse what is there and not live mode's."""
+        operation, targets = model.name, []
+        members = JOINS.get(operation, {})
+        if not operation.startswith(CREATES):
+            required = TARGETS.keys() & model.input_shape.required_members
+            members = {name: TARGETS[name] for name in required or TARGETS.keys() & params}
+            if not members:
+                raise Refused(f"{operation} does not say what it changes. Name it by its identifier.")
+        for member, kind in members.items():
+            names = params.get(member, [])
+            for name in [names] if isinstance(names, str) else names:
+                if not self._has_mark(kind, name, region):
+                    words = KINDS[kind].words
+                    raise Refused(f"{words} {name} was not created by live mode, so {operation} leaves it alone.")
+                targets.append((region, kind, name))
+        return targets
+
+    def _has_mark(self, kind, name, region):
+        """Return whether live mode's tag is on what is there; there may be nothing, with no error either."""
+        try:
+            about = described(self.client, region, name, kind)
+        except IndexError:  # an alarm that is not there
+            return True
+        tags = KINDS[kind].tags(self.client(KINDS[kind].service, about["region"]), about)
+        return {"Key": MARK, "Value": "minicloud"} in tags
 
     def afford(self, cost, operation):
         """State the price of a call and take it into the bill; refuse it when the budget would not cover it."""
@@ -284,8 +321,8 @@ def _before_call(request_signer, context, **_):
     if _open and "minicloud" in context:
         if request_signer._credentials:  # botocore has no public name for them; an unsigned call changes nothing
             _open.same_account(request_signer._credentials)
-        operation, cost, target = context["minicloud"]
-        if cost is None and target is None:
+        operation, cost, targets = context["minicloud"]
+        if cost is None and not targets:
             print(f"{operation}: costs nothing by itself.", flush=True)
         context["minicloud"].append(_open.afford(cost, operation) if cost else 0)
 
@@ -294,14 +331,16 @@ def _after_call(http_response, context, **_):
     """Correct the bill by AWS's answer; when none comes (a time-out) the resource may exist and stays in the bill."""
     if not (_open and len(context.get("minicloud", ())) == 4):
         return
-    operation, cost, target, before = context["minicloud"]
+    operation, cost, targets, before = context["minicloud"]
     if http_response.status_code >= 300 and cost:
         _open.meter.running.pop(cost.key)
         _open.meter.ended -= cost.once
         if before:
             _open.meter.start(cost.key, before)
-    elif http_response.status_code < 300 and (operation.startswith("Delete") or cost and target and cost.key != target):
-        _open.meter.stop(target)  # deleted, or renamed
+    elif http_response.status_code < 300:
+        for target in targets:
+            if operation.startswith("Delete") or cost and cost.key != target:
+                _open.meter.stop(target)  # deleted, or renamed
 
 
 HOOKS = {

@@ -8,11 +8,14 @@ depends on what is not known yet: a snapshot counts as full, an instance as publ
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from secrets import token_hex
 
 import yaml
 
+from minicloud.live_kinds import described
+
 PRICES = yaml.safe_load(Path(__file__).with_name("prices.yml").read_text(encoding="utf-8"))
-CREATES = ("Create", "Restore", "Copy")  # how AWS names the operations that make something new
+CREATES = ("Create", "Restore", "Copy", "Put")  # how AWS names the operations that make something new
 
 
 def db_instance_hour(name, gigabytes):
@@ -55,17 +58,6 @@ def priced(table, name, what):
     return table[name]
 
 
-def described(client, region, identifier, kind):
-    """Return AWS's description of the DB instance or snapshot with this identifier or ARN; or AWS's error."""
-    if identifier.startswith("arn:"):
-        region, identifier = identifier.split(":")[3], identifier.split(":", 6)[6]
-    rds = client("rds", region)
-    if kind == "db":
-        found = rds.describe_db_instances(DBInstanceIdentifier=identifier)["DBInstances"][0]
-        return {**found, **found.get("PendingModifiedValues", {}), "region": region}
-    return {**rds.describe_db_snapshots(DBSnapshotIdentifier=identifier)["DBSnapshots"][0], "region": region}
-
-
 def source_of(client, region, operation, params):
     """Return the description of what a DB instance is made from, which fills what the request leaves out."""
     if operation in ("ModifyDBInstance", "StartDBInstance"):
@@ -89,6 +81,8 @@ def source_of(client, region, operation, params):
 def db_instance(price, client, region, operation, params):
     """Return the cost of a DB instance as `operation` leaves it: class, storage and address, doubled by Multi-AZ."""
     want = {**source_of(client, region, operation, params), **params}
+    if str(want.get("Engine")).startswith("aurora"):
+        return aurora_instance(price["aurora"], client, region, want)
     names = ("NewDBInstanceIdentifier", "TargetDBInstanceIdentifier", "DBInstanceIdentifier")
     name = next(want[member] for member in names if member in want)
     if want.get("Engine") not in price["engines"]:
@@ -103,6 +97,9 @@ def db_instance(price, client, region, operation, params):
     address = PRICES["public_ipv4_hour"] if want.get("PubliclyAccessible", True) else 0
     words = f"{want['DBInstanceClass']} {dollars(compute)}, {size} GB {kind} {dollars(storage)}"
     words += f", public IPv4 address {dollars(address)}" if address else ""
+    if want.get("ManageMasterUserPassword") or want.get("MasterUserSecret"):
+        address += managed_secret()
+        words += f", its secret {dollars(managed_secret())}"
     force = {"CopyTagsToSnapshot": True}  # so that its snapshots, the final one too, can be found by tag
     if want["Engine"] != "mariadb":  # MariaDB has no Extended Support
         force["EngineLifecycleSupport"] = price["free_only_at"]["EngineLifecycleSupport"]
@@ -112,6 +109,92 @@ def db_instance(price, client, region, operation, params):
         words + ("; all twice for Multi-AZ" if copies == 2 else ""),
         force=force if operation.startswith(CREATES) else {},
     )
+
+
+def managed_secret():
+    """Return the dollars per hour of a secret that RDS keeps for a master user."""
+    return PRICES["services"]["secretsmanager"]["secret_month"] / PRICES["hours_per_month"]
+
+
+def green(price, client, region, operation, params):
+    """Return the cost of a blue/green deployment: the green instance, like the blue one but for its class."""
+    if ":db:" not in params["Source"]:
+        raise Refused("Live mode knows blue/green deployments of DB instances only. Give the ARN of one as Source.")
+    want = described(client, region, params["Source"], "db")
+    want["DBInstanceClass"] = params.get("TargetDBInstanceClass", want["DBInstanceClass"])
+    # the name of the blue one after the switchover, when it is the one to be deleted
+    want["DBInstanceIdentifier"] += "-old1"
+    cost = db_instance(price, client, region, "CreateDBInstance", want)
+    return Cost(cost.key, cost.hour, f"the green instance: {cost.words}")
+
+
+def aurora_instance(aurora, client, region, want):
+    """Return the cost of an instance in a DB cluster; a serverless one counts at its maximum, in the cluster's cost."""
+    if "DBClusterIdentifier" not in want:
+        raise Refused(f"An instance of {want['Engine']} is in a DB cluster. Name it: DBClusterIdentifier.")
+    name = want.get("NewDBInstanceIdentifier") or want["DBInstanceIdentifier"]
+    if want.get("DBInstanceClass") == "db.serverless":
+        cluster = described(client, region, want["DBClusterIdentifier"], "cluster")
+        return aurora_cluster(aurora, client, region, cluster, {name})
+    compute = priced(aurora["class_hour"], want.get("DBInstanceClass"), "Aurora instance class")
+    address = PRICES["public_ipv4_hour"] if want.get("PubliclyAccessible", True) else 0
+    words = f"{want['DBInstanceClass']} {dollars(compute)}"
+    words += f", public IPv4 address {dollars(address)}" if address else ""
+    return Cost((region, "db", name), compute + address, words)
+
+
+def aurora_cluster(aurora, client, region, want, joining=frozenset()):
+    """Return the cost of a DB cluster: its volume, I/O and serverless instances, those of names `joining` included."""
+    if want.get("StorageType") == "aurora-iopt1":
+        raise Refused("There is no price for I/O-Optimized storage. Leave StorageType out.")
+    size, requests = aurora["assumed_gb"], aurora["assumed_million_io_hour"]
+    requests *= 2 if want.get("GlobalClusterIdentifier") else 1  # writes are billed once more, as replicated
+    hour = size * aurora["storage_gb_month"] / PRICES["hours_per_month"] + requests * aurora["million_io"]
+    words = f"{size} GB and {requests:.1f} million I/O requests per hour {dollars(hour)}"
+    if want.get("ManageMasterUserPassword") or want.get("MasterUserSecret"):
+        hour += managed_secret()
+        words += f", its secret {dollars(managed_secret())}"
+    names = joining | {member["DBInstanceIdentifier"] for member in want.get("DBClusterMembers", [])
+                       if described(client, region, member["DBInstanceIdentifier"], "db")["DBInstanceClass"]
+                       == "db.serverless"}
+    if names:
+        most = want["ServerlessV2ScalingConfiguration"]["MaxCapacity"]
+        each = most * aurora["acu_hour"] + PRICES["public_ipv4_hour"]
+        hour += len(names) * each
+        words += f", {len(names)} serverless at {most:g} ACUs at most {dollars(len(names) * each)}"
+    return Cost((region, "cluster", want.get("NewDBClusterIdentifier") or want["DBClusterIdentifier"]), hour, words)
+
+
+def db_cluster(price, client, region, operation, params):
+    """Return the cost of a DB cluster as `operation` leaves it; its instances come with their own."""
+    source = {}
+    if operation == "ModifyDBCluster":
+        source = described(client, region, params["DBClusterIdentifier"], "cluster")
+    elif "SourceDBClusterIdentifier" in params:
+        copied = described(client, region, params["SourceDBClusterIdentifier"], "cluster")
+        source = {"Engine": copied["Engine"], "StorageType": copied.get("StorageType")}
+    want = {**source, **params}
+    if want.get("Engine") not in price["aurora"]["engines"]:
+        engines = ", ".join(price["aurora"]["engines"])
+        raise Refused(f"There is no price for a DB cluster of {want.get('Engine')!r}. Use one of {engines}.")
+    cost = aurora_cluster(price["aurora"], client, region, want)
+    cost.force = {"CopyTagsToSnapshot": True}
+    return cost
+
+
+def db_cluster_snapshot(price, client, region, operation, params):
+    """Return the cost of a DB cluster snapshot: the assumed size of a volume at the backup price."""
+    name = params.get("DBClusterSnapshotIdentifier") or params["FinalDBSnapshotIdentifier"]
+    size = price["aurora"]["assumed_gb"]
+    hour = size * price["aurora"]["snapshot_gb_month"] / PRICES["hours_per_month"]
+    return Cost((region, "cluster-snapshot", name), hour, f"{size} GB of backup storage")
+
+
+def final_db_cluster_snapshot(price, client, region, operation, params):
+    """Return the cost of the final snapshot that a cluster's deletion asks for, None without one."""
+    if params.get("FinalDBSnapshotIdentifier"):
+        return db_cluster_snapshot(price, client, region, operation, params)
+    return None
 
 
 def db_snapshot(price, client, region, operation, params):
@@ -144,7 +227,25 @@ def secret(price, client, region, operation, params):
     return Cost((region, "secret", params["Name"]), price["secret_month"] / PRICES["hours_per_month"], "one secret")
 
 
-RULES = {rule.__name__: rule for rule in (db_instance, db_snapshot, final_db_snapshot, secret, free)}
+def key(price, client, region, operation, params):
+    """Return the cost of a KMS key, which has no name before it is there; its requests are not counted."""
+    return Cost((region, "key", token_hex(4)), price["key_month"] / PRICES["hours_per_month"], "one KMS key")
+
+
+def alarm(price, client, region, operation, params):
+    """Return the cost of an alarm on one metric."""
+    if "MetricName" not in params:
+        raise Refused("Live mode has the price of an alarm on one metric only. Give MetricName, and no Metrics.")
+    return Cost((region, "alarm", params["AlarmName"]), price["alarm_month"] / PRICES["hours_per_month"], "one alarm")
+
+
+RULES = {
+    rule.__name__: rule
+    for rule in (
+        *(db_instance, db_snapshot, final_db_snapshot, green, db_cluster, db_cluster_snapshot),
+        *(final_db_cluster_snapshot, secret, key, alarm, free),
+    )
+}
 
 
 class Meter:

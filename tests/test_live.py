@@ -32,13 +32,51 @@ SHOP = {
 
 AWS = """
 import sys
-from moto.rds.models import DBInstance
+from moto.core.responses import ActionResult
+from moto.rds.exceptions import InvalidDBClusterStateFault
+from moto.rds.models import DBInstance, RDSBackend, rds_backends
+from moto.rds.responses import RDSResponse
 from moto.server import ThreadedMotoServer
 
 def remove_replica(source, replica):
     source.replicas[:] = [one for one in source.replicas if one.split(":")[-1] != replica.db_instance_identifier]
 
 DBInstance.remove_replica = remove_replica  # moto 5.2.5 answers 500 when a replica in another Region is deleted
+
+# Global databases: moto 5.2.5 drops their tags, lists all of them whichever is asked for, calls a primary made of a
+# cluster no writer, and deletes a member. AWS refuses that, and keeps the primary until its secondaries have left.
+create, delete_db_cluster = RDSResponse.create_global_cluster, RDSBackend.delete_db_cluster
+
+def create_global_cluster(response):
+    answer = create(response)
+    answer.result["GlobalCluster"].tags = response.params.get("Tags", [])
+    for primary in answer.result["GlobalCluster"].members:
+        primary.is_writer = True
+    return answer
+
+def describe_global_clusters(response):
+    name = response.params.get("GlobalClusterIdentifier")
+    found = response.global_backend.global_clusters.values()
+    return ActionResult({"GlobalClusters": [one for one in found if name in (None, one.global_cluster_identifier)]})
+
+def remove_from_global_cluster(response):
+    database = response.global_backend.global_clusters[response.params["GlobalClusterIdentifier"]]
+    primary, *secondaries = database.members
+    if secondaries and primary.db_cluster_arn == response.params["DbClusterIdentifier"]:
+        raise InvalidDBClusterStateFault("it is the primary of others")
+    database.members = [one for one in database.members if one.db_cluster_arn != response.params["DbClusterIdentifier"]]
+    return ActionResult({"GlobalCluster": database})
+
+def delete_unless_member(backend, cluster_identifier, snapshot_name=None):
+    for database in rds_backends[backend.account_id]["us-east-1"].global_clusters.values():
+        if backend.clusters[cluster_identifier] in database.members:
+            raise InvalidDBClusterStateFault("this cluster is a part of a global cluster")
+    return delete_db_cluster(backend, cluster_identifier, snapshot_name)
+
+RDSResponse.create_global_cluster = create_global_cluster
+RDSResponse.describe_global_clusters = describe_global_clusters
+RDSResponse.remove_from_global_cluster = remove_from_global_cluster
+RDSBackend.delete_db_cluster = delete_unless_member
 server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
 server.start()
 print("http://%s:%s" % server.get_host_and_port(), flush=True)
@@ -66,6 +104,7 @@ def account(server, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "reader")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setattr(leftovers, "POLL", 0.1)
     boto3.DEFAULT_SESSION = None
     requests.post(f"{server}/moto-api/reset", timeout=10)
     yield server
@@ -74,26 +113,39 @@ def account(server, monkeypatch):
 
 
 @functools.cache
-def ask(region):
-    """Returns the clients that look at the account from outside: live mode would let these reads pass anyway."""
-    session = live.own_session(region)
-    return session.client("rds"), session.client("secretsmanager")
+def ask(region, service):
+    """Returns a client that looks at the account from outside: live mode would let its reads pass anyway."""
+    return live.own_session(region).client(service)
 
 
 def everything(region):
     """Returns the names of all that a Region of the account holds, without the backups of what still is."""
-    rds, manager = ask(region)
+    rds, kms, watch = ask(region, "rds"), ask(region, "kms"), ask(region, "cloudwatch")
     instances = {one["DBInstanceIdentifier"] for one in rds.describe_db_instances()["DBInstances"]}
     groups = {one["DBParameterGroupName"] for one in rds.describe_db_parameter_groups()["DBParameterGroups"]}
+    firewalls = {one["GroupName"] for one in ask(region, "ec2").describe_security_groups()["SecurityGroups"]}
+    keys = [kms.describe_key(KeyId=one["KeyId"])["KeyMetadata"] for one in kms.list_keys()["Keys"]]
     return {
         *instances,
+        *(one["DBClusterIdentifier"] for one in rds.describe_db_clusters()["DBClusters"]),
+        *(firewalls - {"default"}),
+        *(one["Description"] for one in keys if one["KeyManager"] != "AWS" and one["KeyState"] != "PendingDeletion"),
+        *(one["AliasName"] for one in kms.list_aliases()["Aliases"] if not one["AliasName"].startswith("alias/aws/")),
+        *(one["AlarmName"] for one in watch.describe_alarms()["MetricAlarms"]),
+        *(one["BlueGreenDeploymentName"] for one in rds.describe_blue_green_deployments()["BlueGreenDeployments"]),
+        *(one["GlobalClusterIdentifier"] for one in rds.describe_global_clusters()["GlobalClusters"]),
         *(name for name in groups if not name.startswith("default.")),
         *(one["DBSubnetGroupName"] for one in rds.describe_db_subnet_groups()["DBSubnetGroups"]),
-        *(one["Name"] for one in manager.list_secrets()["SecretList"]),
+        *(one["Name"] for one in ask(region, "secretsmanager").list_secrets()["SecretList"]),
         *(
             one["DBSnapshotIdentifier"]
             for one in rds.describe_db_snapshots()["DBSnapshots"]
             if one["SnapshotType"] == "manual" or one["DBInstanceIdentifier"] not in instances
+        ),
+        *(
+            one["DBClusterSnapshotIdentifier"]
+            for one in rds.describe_db_cluster_snapshots()["DBClusterSnapshots"]
+            if one["SnapshotType"] == "manual"  # moto keeps the others longer than their cluster, AWS does not
         ),
     }
 
@@ -123,10 +175,48 @@ def build_everything():
     east.modify_db_instance(DBInstanceIdentifier="earlier", DeletionProtection=False)
     east.delete_db_instance(DBInstanceIdentifier="earlier", FinalDBSnapshotIdentifier="final")
     boto3.client("secretsmanager").create_secret(Name="shop-login", SecretString=PASSWORD)
+    build_guards()
+    build_aurora(east, west)
+
+
+AURORA = {"Engine": "aurora-postgresql", "MasterUsername": "shop", "MasterUserPassword": PASSWORD}
+WATCH = {"Namespace": "AWS/RDS", "MetricName": "CPUUtilization", "Statistic": "Average", "Period": 60, "Threshold": 9}
+WATCH |= {"EvaluationPeriods": 1, "ComparisonOperator": "GreaterThanThreshold"}
+
+
+def build_guards():
+    """Creates a security group, a KMS key with a name, and an alarm."""
+    ec2, kms = boto3.client("ec2"), boto3.client("kms")
+    group = ec2.create_security_group(GroupName="shop-wall", Description="-")["GroupId"]
+    ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[{"IpProtocol": "-1"}])
+    key = kms.create_key(Description="shop-key")["KeyMetadata"]["KeyId"]
+    kms.create_alias(AliasName="alias/shop", TargetKeyId=key)
+    boto3.client("cloudwatch").put_metric_alarm(AlarmName="shop-alarm", **WATCH)
+
+
+def build_aurora(east, west):
+    """Creates a global database of two clusters, of which the first is protected, a clone, and snapshots of it."""
+    shop = east.create_db_cluster(DBClusterIdentifier="shop", DeletionProtection=True, **AURORA)["DBCluster"]
+    one = {"Engine": "aurora-postgresql", "DBInstanceClass": "db.t4g.medium"}
+    east.create_db_instance(DBInstanceIdentifier="shop-1", DBClusterIdentifier="shop", **one)
+    east.create_global_cluster(GlobalClusterIdentifier="world", SourceDBClusterIdentifier=shop["DBClusterArn"])
+    west.create_db_cluster(DBClusterIdentifier="shop-west", GlobalClusterIdentifier="world", **AURORA)
+    west.create_db_instance(DBInstanceIdentifier="shop-west-1", DBClusterIdentifier="shop-west", **one)
+    east.restore_db_cluster_to_point_in_time(
+        DBClusterIdentifier="clone", SourceDBClusterIdentifier="shop", UseLatestRestorableTime=True
+    )
+    east.create_db_cluster_snapshot(DBClusterSnapshotIdentifier="volume", DBClusterIdentifier="shop")
+    east.restore_db_cluster_from_snapshot(
+        DBClusterIdentifier="from-volume", SnapshotIdentifier="volume", Engine="aurora-postgresql"
+    )
+    east.modify_db_cluster(DBClusterIdentifier="from-volume", DeletionProtection=False)
+    east.delete_db_cluster(DBClusterIdentifier="from-volume", FinalDBSnapshotIdentifier="last-volume")
 
 
 EAST = {"shop-db", "near", "monday", "from-snapshot", "final", "shop-pg", "shop-net", "shop-login"}
-WEST = {"far", "monday-west"}
+EAST |= {"shop", "shop-1", "clone", "volume", "last-volume", "shop-wall", "shop-key", "alias/shop", "shop-alarm"}
+WEST = {"far", "monday-west", "shop-west", "shop-west-1"}
+BOTH = {"world"}  # a global database is in every Region
 
 
 def test_it_shows_who_and_where(account, capsys):
@@ -245,18 +335,21 @@ def test_the_price_is_stated_before_the_call(account, capsys):
 def test_all_is_tagged_and_close_leaves_nothing(account, capsys):
     """All that cells create in two Regions is tagged; close(), called once or twice, deletes that and no more."""
     boto3.client("rds").create_db_instance(**SHOP | {"DBInstanceIdentifier": "the-readers-own"})
-    cloud = live.connect(budget=20)
+    cloud = live.connect(budget=50)
     build_everything()
     tagged = {left.name: left for left in leftovers.left_behind(cloud.client, cloud.id)}
-    assert set(tagged) == EAST | WEST
-    assert everything("us-east-1") == EAST | {"the-readers-own"} and everything("us-west-2") == WEST
+    title = {"group": "GroupName", "key": "Description"}  # their names are numbers
+    names = {left.about[title[left.kind]] if left.kind in title else name for name, left in tagged.items()}
+    assert names == (EAST | WEST | BOTH) - {"alias/shop"}  # an alias has no tags; it goes with its key
+    assert everything("us-east-1") == EAST | BOTH | {"the-readers-own"} and everything("us-west-2") == WEST | BOTH
     assert all(left.tags[live.EXPIRES].endswith("Z") for left in tagged.values())
     assert list(tagged).index("near") < list(tagged).index("shop-db")  # replicas go before their source
     capsys.readouterr()
     assert cloud.close() == [] and cloud.close() == []
     said = capsys.readouterr().out
-    assert said.count("Deleting") == 1  # nothing new came out of the deletions, such as a final snapshot
-    for step in ("Deleting 10", "Deletion protection of shop-db is on", "Nothing of this session is left"):
+    assert said.count("Deleting") == 2  # nothing new came out of the deletions, such as a final snapshot
+    assert "Deleting 1, 0 min: KMS key" in said  # it goes when nothing is left that is encrypted with it
+    for step in ("Deleting 21", "Deletion protection of shop-db is on", "Deletion protection of shop is on", "Nothing of this session is left"):
         assert step in said
     assert everything("us-east-1") == {"the-readers-own"} and everything("us-west-2") == set()
     boto3.client("rds").delete_db_instance(DBInstanceIdentifier="the-readers-own")  # closed: nothing is guarded
@@ -298,8 +391,10 @@ def test_what_has_no_price_is_refused(account):
     rds = boto3.client("rds")
     with pytest.raises(Refused, match="s3 CreateBucket is not in minicloud/prices.yml"):
         boto3.resource("s3").create_bucket(Bucket="shop")
-    with pytest.raises(Refused, match="rds CreateDBCluster is not in minicloud/prices.yml"):
-        rds.create_db_cluster(DBClusterIdentifier="c", Engine="aurora-postgresql")
+    with pytest.raises(Refused, match="rds CreateDBProxy is not in minicloud/prices.yml"):
+        rds.create_db_proxy(DBProxyName="p", EngineFamily="MYSQL", RoleArn="-" * 20, VpcSubnetIds=["-"], Auth=[])
+    with pytest.raises(Refused, match="iam CreateUser is not sent. Users, access keys .* Skip the cell"):
+        boto3.client("iam").create_user(UserName="clerk")
     for wrong, words in [
         ({"DBInstanceClass": "db.r8g.48xlarge"}, "no price for the DB instance class 'db.r8g.48xlarge'.*db.t4g.micro"),
         ({"Engine": "oracle-ee"}, "no price for the engine 'oracle-ee'"),
@@ -338,7 +433,7 @@ def test_the_budget_holds(account):
 
 def test_a_dead_session_is_swept(account, capsys):
     """What a killed kernel left is shown by sweep() and deleted by sweep(delete=True), in both Regions."""
-    cell = "from minicloud import live; import tests.test_live as t, os, signal; live.connect(budget=20);"
+    cell = "from minicloud import live; import tests.test_live as t, os, signal; live.connect(budget=50);"
     cell += "t.build_everything(); os.kill(os.getpid(), signal.SIGKILL)"
     root = os.path.dirname(os.path.dirname(__file__))
     kernel = subprocess.run(
@@ -346,18 +441,18 @@ def test_a_dead_session_is_swept(account, capsys):
     )
     assert kernel.returncode == -signal.SIGKILL, kernel.stderr
     assert PASSWORD not in kernel.stdout + kernel.stderr
-    assert len(live.sweep()) == 10 and everything("us-west-2") == WEST
+    assert len(live.sweep()) == 21 and everything("us-west-2") == WEST | BOTH
     assert "DB snapshot monday-west in us-west-2" in capsys.readouterr().out
-    assert "10 from an earlier session" in repr(live.connect())
+    assert "21 from an earlier session" in repr(live.connect())
     assert live.sweep(session="another") == []
-    assert live.sweep(session="another", delete=True) == [] and everything("us-west-2") == WEST
+    assert live.sweep(session="another", delete=True) == [] and everything("us-west-2") == WEST | BOTH
     assert live.sweep(delete=True) == [] == live.sweep()
     assert everything("us-east-1") == everything("us-west-2") == set()
 
 
 def test_what_cannot_be_deleted_is_said(account, monkeypatch, capsys):
     """close() names what AWS would not let it delete and where to do it, deletes the rest, and can be tried again."""
-    cloud = live.connect(budget=20)
+    cloud = live.connect(budget=50)
     build_everything()
     rds = cloud.client("rds", "us-west-2")
     denied = ClientError({"Error": {"Code": "AccessDenied", "Message": "not you"}}, "DeleteDBSnapshot")
@@ -388,7 +483,6 @@ def test_close_waits_and_has_a_deadline(account, monkeypatch, capsys):
         return delete(**which)
 
     monkeypatch.setattr(rds, "delete_db_instance", not_yet)
-    monkeypatch.setattr(leftovers, "POLL", 0)
     with monkeypatch.context() as patch:
         patch.setattr(leftovers, "GIVE_UP", -1)
         (left,) = cloud.close()
@@ -421,4 +515,6 @@ def test_the_price_file_is_sound():
         assert price["check"].startswith("https://aws.amazon.com/")
         for operation, rule in price["operations"].items():
             members = model.operation_model(operation).input_shape.members
-            assert rule in RULES and (not operation.startswith(CREATES) or "Tags" in members), operation
+            assert rule in RULES
+            if operation.startswith(CREATES) and operation != "CreateAlias":  # it goes with its key
+                assert {"Tags", "TagSpecifications"} & set(members), operation
