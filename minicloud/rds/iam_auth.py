@@ -45,7 +45,8 @@ def check(token: str, user: str, address: str, resource_id: str, account: str, r
     _check_time(fields)
     key = fields["X-Amz-Credential"].partition("/")[0]  # the rest is in the signature
     identity = _identity(key, fields.get("X-Amz-Security-Token"), account, owner)
-    if not hmac.compare_digest(_sign(host, query, fields, region, identity.credentials), fields["X-Amz-Signature"]):
+    signature = _sign(host, query, fields, region, identity.credentials)
+    if not hmac.compare_digest(signature.encode(), fields["X-Amz-Signature"].encode()):
         raise Refused("its signature is wrong")
     resource = f"arn:aws:rds-db:{region}:{account}:dbuser:{resource_id}/{user}"
     if identity.statements is not None and not allows(identity.statements, ACTION, resource):
@@ -103,7 +104,7 @@ def _identity(key: str, session: str | None, account: str, owner: Credentials) -
                 if own.access_key_id == key and own.status == "Active":
                     return _Identity(Credentials(key, own.secret_access_key), list(_of_user(iam, user.name)))
     for role in sts_backends[account]["aws"].assumed_roles if session else []:
-        if role.access_key_id == key and hmac.compare_digest(role.session_token, session):
+        if role.access_key_id == key and role.session_token == session:
             name = role.role_arn.split("/")[-1]
             if role.expiration <= utcnow():
                 raise Refused("its session has ended")
