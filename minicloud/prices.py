@@ -128,6 +128,13 @@ def green(price, client, region, operation, params):
     return Cost(cost.key, cost.hour, f"the green instance: {cost.words}")
 
 
+def switchover(price, client, region, operation, params):
+    """Return the cost of the green instance under the name that it takes over from the blue one."""
+    made = described(client, region, params["BlueGreenDeploymentIdentifier"], "deployment")
+    want = described(client, region, made["Target"], "db") | {"DBInstanceIdentifier": made["Source"].split(":")[-1]}
+    return db_instance(price, client, region, "CreateDBInstance", want)
+
+
 def aurora_instance(aurora, client, region, want):
     """Return the cost of an instance in a DB cluster; a serverless one counts at its maximum, in the cluster's cost."""
     if "DBClusterIdentifier" not in want:
@@ -242,8 +249,8 @@ def alarm(price, client, region, operation, params):
 RULES = {
     rule.__name__: rule
     for rule in (
-        *(db_instance, db_snapshot, final_db_snapshot, green, db_cluster, db_cluster_snapshot),
-        *(final_db_cluster_snapshot, secret, key, alarm, free),
+        *(db_instance, db_snapshot, final_db_snapshot, green, switchover, db_cluster),
+        *(db_cluster_snapshot, final_db_cluster_snapshot, secret, key, alarm, free),
     )
 }
 

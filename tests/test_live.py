@@ -1,16 +1,20 @@
 """Live mode, against a second, plain moto server that plays AWS: nothing here reaches a real account."""
 
+import ast
 import datetime
 import functools
 import os
+import re
 import signal
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import boto3
 import botocore
 import botocore.session
+import nbformat
 import pytest
 import requests
 from botocore.exceptions import ClientError, ParamValidationError
@@ -20,6 +24,7 @@ from minicloud import live_leftovers as leftovers
 from minicloud.prices import CREATES, PRICES, RULES, Refused, db_instance_hour
 
 PASSWORD = "never-shown-8261"
+NOTEBOOKS = sorted(Path(__file__).parents[1].glob("notebooks/**/*.ipynb"))
 SHOP = {
     "DBInstanceIdentifier": "shop-db",
     "Engine": "postgres",
@@ -368,6 +373,41 @@ def test_it_changes_only_what_it_created(account):
     assert everything("us-east-1") == {"shop-db"}
 
 
+def test_nothing_of_the_readers_own_is_joined_or_replaced(account):
+    """No instance goes into the reader's own cluster, no cluster into his global database, no alarm of his is lost."""
+    rds, kms, watch = boto3.client("rds"), boto3.client("kms"), boto3.client("cloudwatch")
+    arn = rds.create_db_cluster(DBClusterIdentifier="mine", **AURORA)["DBCluster"]["DBClusterArn"]
+    rds.create_global_cluster(GlobalClusterIdentifier="my-world", Engine="aurora-postgresql")
+    mine = rds.create_db_instance(**SHOP)["DBInstance"]["DBInstanceArn"]
+    watch.put_metric_alarm(AlarmName="my-alarm", **WATCH)
+    key = kms.create_key(Description="my-key")["KeyMetadata"]["KeyId"]
+    group = boto3.client("ec2").create_security_group(GroupName="my-wall", Description="-")["GroupId"]
+    before = everything("us-east-1")
+    live.connect(budget=50)
+    one = {"Engine": "aurora-postgresql", "DBInstanceClass": "db.t4g.medium"}
+    for change, more in [
+        (rds.create_db_instance, {"DBInstanceIdentifier": "in-mine", "DBClusterIdentifier": "mine", **one}),
+        (rds.create_db_cluster, {"DBClusterIdentifier": "in-mine", "GlobalClusterIdentifier": "my-world", **AURORA}),
+        (rds.create_global_cluster, {"GlobalClusterIdentifier": "of-mine", "SourceDBClusterIdentifier": arn}),
+        (rds.create_blue_green_deployment, {"BlueGreenDeploymentName": "of-mine", "Source": mine}),
+        (rds.delete_db_cluster, {"DBClusterIdentifier": "mine", "SkipFinalSnapshot": True}),
+        (rds.failover_db_cluster, {"DBClusterIdentifier": "mine"}),
+        (watch.put_metric_alarm, {"AlarmName": "my-alarm", **WATCH}),
+        (watch.delete_alarms, {"AlarmNames": ["no-such-alarm", "my-alarm"]}),
+        (kms.create_alias, {"AliasName": "alias/mine", "TargetKeyId": key}),
+        (kms.disable_key, {"KeyId": key}),
+        (kms.schedule_key_deletion, {"KeyId": key}),
+        (boto3.client("ec2").delete_security_group, {"GroupId": group}),
+        (boto3.client("ec2").authorize_security_group_ingress, {"GroupId": group, "IpPermissions": []}),
+    ]:
+        with pytest.raises(Refused, match="was not created by live mode"):
+            change(**more)
+    with pytest.raises(Refused, match="does not say what it changes"):
+        boto3.client("ec2").delete_security_group(GroupName="my-wall")
+    live._open.close()
+    assert everything("us-east-1") == before
+
+
 @pytest.mark.parametrize("make", ["second session", "session from before", "client from before", "bare botocore"])
 def test_every_way_to_boto3_is_guarded(account, make):
     """A create is refused through any Session or client, made before or after connect, boto3's or botocore's."""
@@ -429,6 +469,77 @@ def test_the_budget_holds(account):
     assert live._open.meter.hour() == pytest.approx(0.016 + 20 * 0.115 / 730 + 0.005)
     rds.delete_db_instance(DBInstanceIdentifier="shop-db", SkipFinalSnapshot=True)
     rds.create_db_instance(**SHOP | {"DBInstanceIdentifier": "second"})
+
+
+def test_what_aurora_costs(account):
+    """A cluster costs its volume and I/O, an instance its class or its cluster's maximum of ACUs; other kinds have no price."""
+    cloud, rds = live.connect(budget=500), boto3.client("rds")
+    volume, address = 10 * 0.10 / 730 + 0.1 * 0.20, 0.005
+    scaling = {"MinCapacity": 0, "MaxCapacity": 8}
+    rds.create_db_cluster(DBClusterIdentifier="shop", ServerlessV2ScalingConfiguration=scaling, **AURORA)
+    assert cloud.meter.hour() == pytest.approx(volume)
+    for name, size, more in [
+        ("fixed", "db.r6g.large", 0.26 + address),
+        ("first", "db.serverless", 8 * 0.12 + address),
+        ("second", "db.serverless", 8 * 0.12 + address),
+    ]:
+        before = cloud.meter.hour()
+        rds.create_db_instance(
+            DBInstanceIdentifier=name, DBClusterIdentifier="shop", Engine="aurora-postgresql", DBInstanceClass=size
+        )
+        assert cloud.meter.hour() - before == pytest.approx(more)
+    rds.modify_db_cluster(
+        DBClusterIdentifier="shop", ServerlessV2ScalingConfiguration=scaling | {"MaxCapacity": 2}, ApplyImmediately=True
+    )
+    assert cloud.meter.hour() == pytest.approx(volume + 0.26 + address + 2 * (2 * 0.12 + address))
+    rds.delete_db_instance(DBInstanceIdentifier="fixed")
+    assert cloud.meter.hour() == pytest.approx(volume + 2 * (2 * 0.12 + address))
+    one = {"Engine": "aurora-postgresql", "DBInstanceIdentifier": "third", "DBInstanceClass": "db.r8g.48xlarge"}
+    with pytest.raises(Refused, match="no price for the Aurora instance class 'db.r8g.48xlarge'"):
+        rds.create_db_instance(DBClusterIdentifier="shop", **one)
+    with pytest.raises(Refused, match="is in a DB cluster. Name it: DBClusterIdentifier"):
+        rds.create_db_instance(**one)
+    with pytest.raises(Refused, match="no price for a DB cluster of 'postgres'. Use one of aurora-postgresql"):
+        rds.create_db_cluster(DBClusterIdentifier="other", Engine="postgres")
+    with pytest.raises(Refused, match="no price for I/O-Optimized storage"):
+        rds.modify_db_cluster(DBClusterIdentifier="shop", StorageType="aurora-iopt1")
+
+
+@pytest.mark.parametrize("switched", [False, True])
+def test_a_green_environment_is_priced_and_found(account, switched):
+    """What AWS makes for a blue/green deployment is in the bill, has the tags when it is let go, and is deleted."""
+    cloud, rds = live.connect(budget=5), boto3.client("rds")
+    blue = rds.create_db_instance(**SHOP)["DBInstance"]["DBInstanceArn"]
+    made = rds.create_blue_green_deployment(
+        BlueGreenDeploymentName="larger", Source=blue, TargetDBInstanceClass="db.t4g.small"
+    )["BlueGreenDeployment"]
+    assert cloud.meter.hour() == pytest.approx(0.016 + 0.032 + 2 * (20 * 0.115 / 730 + 0.005))
+    which = {"BlueGreenDeploymentIdentifier": made["BlueGreenDeploymentIdentifier"]}
+    own = cloud.client("rds", "us-east-1")
+    own.remove_tags_from_resource(ResourceName=made["Target"], TagKeys=[live.MARK, live.SESSION])
+    if switched:
+        rds.switchover_blue_green_deployment(**which)
+        rds.delete_blue_green_deployment(**which)
+        rds.delete_db_instance(DBInstanceIdentifier="shop-db-old1", SkipFinalSnapshot=True)
+        assert cloud.meter.hour() == pytest.approx(0.032 + 20 * 0.115 / 730 + 0.005)
+    assert cloud.close() == [] and ask("us-east-1", "rds").describe_db_instances()["DBInstances"] == []
+
+
+def test_a_managed_password_is_a_secret_more(account):
+    """A master password that RDS keeps in Secrets Manager adds a secret to the price, of an instance and a cluster."""
+    cloud, rds = live.connect(budget=5), boto3.client("rds")
+    managed = {name: value for name, value in SHOP.items() if name != "MasterUserPassword"}
+    rds.create_db_instance(ManageMasterUserPassword=True, **managed)
+    plain = db_instance_hour(SHOP["DBInstanceClass"], SHOP["AllocatedStorage"])
+    assert cloud.meter.hour() == pytest.approx(plain + 0.40 / 730)
+
+
+def test_what_only_the_local_cloud_has_is_refused(account):
+    """Killing a host, cutting a link and looking at processes say that AWS lets nobody, and what to do instead."""
+    cloud = live.connect()
+    for only_local in (cloud.crash, cloud.cut, cloud.heal, cloud.resources):
+        with pytest.raises(Refused, match="for the local cloud. Skip the cell. .* RebootDBInstance or FailoverDBCluster"):
+            only_local()
 
 
 def test_a_dead_session_is_swept(account, capsys):
@@ -505,6 +616,40 @@ def test_notebooks_and_live_mode_name_the_same_price():
     """What a notebook says that its DB instance costs is what live mode states before it creates it."""
     cost = RULES["db_instance"](PRICES["services"]["rds"], None, "us-east-1", "CreateDBInstance", SHOP)
     assert cost.hour == pytest.approx(db_instance_hour(SHOP["DBInstanceClass"], SHOP["AllocatedStorage"]))
+
+
+def calls_of(path):
+    """Yields (operations by service, or a method of the cloud; source of the cell) for each call in a notebook."""
+    cells = [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+    models = [
+        botocore.session.get_session().get_service_model(service)
+        for service in set(re.findall(r'boto3\.client\("([a-z0-9-]+)"', "\n".join(cells)))
+    ]
+    for source in cells:
+        for node in ast.walk(ast.parse(re.sub(r"(?m)^\s*[%!].*", "", source))):
+            if isinstance(node, ast.Attribute) and "_" in node.attr:
+                operations = {
+                    model.service_name: name
+                    for model in models
+                    for name in model.operation_names
+                    if botocore.xform_name(name) == node.attr and not name.startswith(live.READS)
+                }
+                if operations:
+                    yield operations, source
+            elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "cloud":
+                yield node.attr, source
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_live_mode_knows_what_notebooks_call(path):
+    """Live mode sends each operation of a notebook and has each name of `cloud`, or the cell says `not on AWS`."""
+    for called, source in calls_of(path):
+        if isinstance(called, str):
+            known = hasattr(live.Live, called) and getattr(live.Live, called) is not live.Live.crash
+        else:
+            known = any(operation in PRICES["services"].get(service, {}).get("operations", {})
+                        for service, operation in called.items())
+        assert known or "not on AWS" in source, f"{called} in:\n{source}"
 
 
 def test_the_price_file_is_sound():
