@@ -228,7 +228,7 @@ class Responses(api.Responses):
         db, cluster, member = self._member()
         if member is None:
             return super().modify_db_instance()
-        others = {name for name, value in self.params.items() if value is not None} - {
+        others = {name for name, value in self.params.original_dict().items() if value is not None} - {
             "DBInstanceIdentifier", "PromotionTier", "DBInstanceClass", "ApplyImmediately"}
         if others:
             refuse("NotImplemented", f"minicloud modifies PromotionTier and DBInstanceClass of a cluster's instance, not "
