@@ -100,7 +100,8 @@ def test_a_lost_writer_costs_no_acknowledged_row(cloud, rds, engine):
     """Three times in a row the writer is killed under load: the best reader by tier, then size, takes over at the same
     endpoint, no acknowledged row is lost, and the lost instance comes back as a reader."""
     with cluster(rds, "ha", engine, 2) as before:
-        add(rds, "ha", engine, "ha-3", PromotionTier=0)
+        add(rds, "ha", engine, "ha-3")
+        rds.modify_db_instance(DBInstanceIdentifier="ha-3", PromotionTier=0)
         add(rds, "ha", engine, "ha-4", PromotionTier=0, DBInstanceClass="db.r6g.2xlarge")
         for heir in ("ha-4", "ha-3", "ha-4"):
             describe(rds, "ha")
