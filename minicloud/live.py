@@ -7,7 +7,7 @@ created. Its price is stated before it is sent; it is refused when it could take
 kernel died.
 
 Not guarded, and said so on connect: programs outside this Python process (another notebook, the console, the AWS CLI;
-in a notebook, `!aws` lines that change anything are refused), data sent to the internet, API requests, KMS, and tax.
+in a notebook, `!aws` lines that change anything are refused), data sent to the internet, API requests, and tax.
 """
 
 import datetime

@@ -42,12 +42,12 @@ def _group(words, noun, page) -> Kind:
         ResourceName=about[f"{noun}Arn"])["TagList"])
 
 
-_BACKUPS_TOO = {"SkipFinalSnapshot": True, "DeleteAutomatedBackups": True}
+_NO_SNAPSHOT = {"SkipFinalSnapshot": True}  # AWS deletes the automated backups as well, unless it is told not to
 KINDS = {  # in the order of deletion
     "deployment": _rds("blue/green deployment", "BlueGreenDeployment"),
-    "db": _rds("DB instance", "DBInstance", how=_BACKUPS_TOO),
+    "db": _rds("DB instance", "DBInstance", how=_NO_SNAPSHOT),
     "global": _rds("global database", "GlobalCluster"),
-    "cluster": _rds("DB cluster", "DBCluster", how=_BACKUPS_TOO),
+    "cluster": _rds("DB cluster", "DBCluster", how=_NO_SNAPSHOT),
     "snapshot": _rds("DB snapshot", "DBSnapshot", "snapshots-list:", only={"SnapshotType": "manual"}),
     "cluster-snapshot": _rds("DB cluster snapshot", "DBClusterSnapshot", "snapshots-list:",
                              only={"SnapshotType": "manual"}),
