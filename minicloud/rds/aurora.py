@@ -366,6 +366,7 @@ class Responses(api.Responses):
         record = self.global_backend.create_global_cluster(name, None, primary.engine, primary.engine_version,
                                                            primary.storage_encrypted, self.params.get("DeletionProtection"))
         record.members.append(primary)
+        record.tags = self.params.get("Tags", [])
         primary.global_cluster_identifier, primary.is_writer = name, True
         return ActionResult({"GlobalCluster": record})
 
