@@ -11,6 +11,7 @@ from minicloud import rundir
 from minicloud.endpoint import Endpoints
 from minicloud.engines.mariadb import MariaDB
 from minicloud.engines.postgres import Postgres
+from minicloud.rds import cluster
 from minicloud.rds.cluster import Cluster, Member
 from minicloud.rds.instance import Host
 from minicloud.supervisor import Supervisor
@@ -37,6 +38,24 @@ def test_who_takes_over_has_what_it_had_not_received(engine):
         group.crash(first)
         until(lambda: group.head is second, "the reader has taken over")
         assert _count(second.server) == 300
+
+
+@pytest.mark.parametrize("engine", [Postgres, MariaDB], ids=["postgres", "mariadb"])
+def test_a_switchover_waits_for_what_is_under_way(engine, monkeypatch):
+    """Over a distance of half a second, a switchover begun right after the last commit still loses no row."""
+    monkeypatch.setattr(cluster, "DISTANCE_SECONDS", 0.5)
+    with _host() as host:
+        east, west = Cluster(host, "us-east-1/shop", engine), Cluster(host, "us-west-2/shop", engine)
+        first, far = Member("east-1", "us-east-1a"), Member("west-1", "us-west-2a")
+        east.add(first, lambda server: server.create_master("shopadmin", PASSWORD, "shop"))
+        west.join(east)
+        west.add(far, lambda server: None)
+        with contextlib.closing(first.server.connect("shop")) as connection, connection.cursor() as cursor:
+            cursor.execute("CREATE TABLE t (i int)")
+            for i in range(100):
+                cursor.execute(f"INSERT INTO t VALUES ({i})")
+        west.switch_over(east)
+        assert _count(far.server) == 100
 
 
 def _count(server) -> int:

@@ -117,7 +117,7 @@ class ClusterPlane:
             for db, member in [(db, m) for db, m in list(self.members.items()) if m in cluster.members]:
                 role = "writer" if db.is_cluster_writer else "reader"
                 rows.append(_row(member.name, cluster.engine, role, member.zone, f"{endpoint.HOST}:{member.port}",
-                                 "paused" if cluster.paused else db.status if member.is_up else "not running"))
+                                 "paused" if cluster.paused else db.status))
         return rows
 
     def _find(self, name: str) -> tuple[Cluster, Member | None]:
@@ -191,4 +191,11 @@ def _fill_records(plane: ClusterPlane) -> None:
             return db.__dict__.get("moto_writer", False)
         return cluster.head is not None and cluster.head is plane.members.get(db) and not cluster.source
 
+    def status(db) -> str:
+        """A server that is gone is being replaced, whatever was last recorded."""
+        member, said = plane.members.get(db), db.__dict__.get("_status")
+        gone = member and not member.is_up and not plane.clusters[db.cluster].stopped
+        return "rebooting" if gone and said == "available" else said
+
+    DBInstanceClustered.status = property(status, lambda db, value: db.__dict__.update(_status=value))
     DBInstanceClustered.is_cluster_writer = property(is_writer, lambda db, value: db.__dict__.update(moto_writer=value))
