@@ -223,11 +223,15 @@ def test_clones_and_snapshots_are_clusters_of_their_own(rds, engine):
         rds.delete_db_cluster_snapshot(DBClusterSnapshotIdentifier="of-source")
 
 
+TAGS = [{"Key": "course", "Value": "databases"}]
+
+
 @contextlib.contextmanager
 def global_database(rds, west, engine: str):
     """Clusters "east" and "west" of a global database, for the length of a `with` block."""
     with cluster(rds, "east", engine) as east:
-        rds.create_global_cluster(GlobalClusterIdentifier="world", SourceDBClusterIdentifier=east["DBClusterArn"])
+        rds.create_global_cluster(GlobalClusterIdentifier="world", SourceDBClusterIdentifier=east["DBClusterArn"],
+                                  Tags=TAGS)
         make(west, "west", engine, GlobalClusterIdentifier="world")
         try:
             yield {"east": (rds, describe(rds, "east")), "west": (west, describe(west, "west"))}
@@ -286,7 +290,7 @@ def lose_a_region(cloud, rds, regions: dict, old: str, new: str) -> int:
 
 @pytest.mark.parametrize("engine", BOTH)
 def test_a_switchover_loses_nothing(rds, west, engine):
-    """A planned switchover under load moves the writes to the other Region without a row lost, and back follows."""
+    """A planned switchover under load moves the writes to the other Region without a row lost, and back follows; tags stay."""
     with global_database(rds, west, engine) as regions:
         with WriteLoad(lambda: connect(regions["east"][1]), pause=0.005) as load:
             until(lambda: len(load.answers) > 100, "the load is running")
@@ -299,8 +303,9 @@ def test_a_switchover_loses_nothing(rds, west, engine):
         describe(rds, "east")
         until(lambda: sql(regions["east"][1], "SELECT n FROM written WHERE writer = 9", "ReaderEndpoint"),
               "the old primary Region follows")
-        members = rds.describe_global_clusters(GlobalClusterIdentifier="world")["GlobalClusters"][0]["GlobalClusterMembers"]
-        assert [member["DBClusterArn"].split(":")[-1] for member in members if member["IsWriter"]] == ["west"]
+        world, = rds.describe_global_clusters(GlobalClusterIdentifier="world")["GlobalClusters"]
+        writers = [member["DBClusterArn"] for member in world["GlobalClusterMembers"] if member["IsWriter"]]
+        assert writers == [regions["west"][1]["DBClusterArn"]] and world["TagList"] == TAGS
 
 
 def test_an_idle_serverless_cluster_pauses_and_wakes_for_a_connection(cloud, rds):
