@@ -18,7 +18,7 @@ book: .venv/book  ## set up, execute the notebooks, build the site into _build/h
 
 test: .venv/tests book  ## set up, build the book, run every check
 	@$(BIN)/ruff check .
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile  # most of them wait for servers, so two files at a time
 
 lab: .venv/book  ## open JupyterLab on the notebooks
 	@$(BIN)/jupyter lab --ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root) --LabApp.default_url=/lab/tree/notebooks

@@ -315,7 +315,7 @@ class Responses(api.Responses):
             return super().restore_db_cluster_from_snapshot()
         if snapshot.status != "available":
             refuse("InvalidDBClusterSnapshotStateFault", f"The snapshot is {snapshot.status}; wait until it is available.")
-        return self._restored(snapshot.cluster, lambda: self.aurora.snapshots[snapshot])
+        return self._restored(snapshot.cluster, lambda cluster: setattr(cluster, "volume", self.aurora.snapshots[snapshot]))
 
     def restore_db_cluster_to_point_in_time(self) -> ActionResult:
         record = self.backend.describe_db_clusters(self.params["SourceDBClusterIdentifier"])[0]
@@ -329,15 +329,15 @@ class Responses(api.Responses):
             refuse("NotImplemented", "minicloud restores an Aurora cluster as it is now: UseLatestRestorableTime=True. "
                    "(Restores to a second are shown on RDS.)")
 
-        def copy() -> Path:
+        def copy(clone: Cluster) -> None:
             path = self.aurora.host.directory("b", make=False)
             cluster.copy_to(path)
-            return path
+            clone.keep(path)
 
         return self._restored(record, copy)
 
-    def _restored(self, source: DBCluster, data: Callable[[], Path]) -> ActionResult:
-        """Create a cluster like `source` on that data; its instances are for the caller to create, as on AWS."""
+    def _restored(self, source: DBCluster, fill: Callable[[Cluster], None]) -> ActionResult:
+        """Create a cluster like `source`, and `fill` its volume; its instances are for the caller to create, as on AWS."""
         self._check_new_cluster(self.params["DBClusterIdentifier"])
         record = self.backend.create_db_cluster({
             "db_cluster_identifier": self.params["DBClusterIdentifier"].lower(), "engine": source.engine,
@@ -348,7 +348,7 @@ class Responses(api.Responses):
             "tags": self.params.get("Tags"), "vpc_security_group_ids": self.params.get("VpcSecurityGroupIds")})
         cluster = self.aurora.add(record)
         self._set_capacity(record, cluster)
-        self.aurora.work(record, "creating", lambda: setattr(cluster, "volume", data()))
+        self.aurora.work(record, "creating", lambda: fill(cluster))
         return ActionResult({"DBCluster": record})
 
     # Global databases

@@ -60,10 +60,10 @@ class ClusterPlane:
                 except Exception:
                     record_traceback(self.log)
 
-    def add(self, record: DBCluster, volume: Path | None = None) -> Cluster:
-        """Return a new Cluster, without instances, for moto's record; on that data, if any."""
+    def add(self, record: DBCluster) -> Cluster:
+        """Return a new Cluster, without instances, for moto's record."""
         cluster = Cluster(self.host, f"{record.region}/{record.db_cluster_identifier}", AURORA[record.engine].server,
-                          volume=volume, guard=Guard(record, dict, self.host.owner, self.log),
+                          guard=Guard(record, dict, self.host.owner, self.log),
                           tell=lambda *event: self.tell(record, *event))
         record.port = cluster.port
         record.event_source_type = "db-cluster"

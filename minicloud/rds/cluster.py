@@ -7,6 +7,7 @@ the shared volume is the lost writer's log on the disk: whoever takes over first
 """
 
 import contextlib
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -49,10 +50,11 @@ class Cluster:
     follows the primary Region's.
     """
 
-    def __init__(self, host: Host, name: str, engine: type[Server], *, volume: Path | None = None, guard=None,
+    def __init__(self, host: Host, name: str, engine: type[Server], *, guard=None,
                  tell: Callable[..., None] = lambda event, member=None, detail="": None):
         self.host, self.name, self.engine = host, name, engine
-        self.volume = volume  # the data that the first instance finds: of a snapshot, a clone, the last instance deleted
+        self.volume: Path | None = None  # what the first instance finds: data of a snapshot, a clone, the last instance
+        self.owns_volume = False  # a snapshot's is the snapshot's
         self.guard = guard  # of its endpoints: a `guard.Guard`; without one they take the administrator only
         self.tell = tell  # called with the name of an event (see aurora_plane.EVENTS), a member, and a detail
         self.lock = threading.RLock()
@@ -161,16 +163,24 @@ class Cluster:
             if not self.members:
                 self.head = None
                 if not self.source:
-                    self.volume = self.host.directory("b", make=False)
-                    member.server.backup_to(self.volume)
+                    volume = self.host.directory("b", make=False)
+                    member.server.backup_to(volume)
+                    self.keep(volume)
             self._route()
             for name in (f"{self.name}.{member.name}", self._link(member)):
                 self.host.endpoints.close(name)
             member.server.remove()
 
+    def keep(self, volume: Path | None) -> None:
+        """Take a directory as the cluster's own volume in the place of the one it had."""
+        if self.volume and self.owns_volume:
+            shutil.rmtree(self.volume, ignore_errors=True)
+        self.volume, self.owns_volume = volume, True
+
     def delete(self) -> None:
         """Remove the cluster, which has no instances any more."""
         with self.lock:
+            self.keep(None)
             if self.source:
                 self.leave_source()
             for name in (self.writer_endpoint, self.reader_endpoint):
