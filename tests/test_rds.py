@@ -325,7 +325,7 @@ PARAMETERS = {"postgres": ("work_mem", "8192", "max_connections", "57", "SHOW {}
 
 @pytest.mark.parametrize("engine", BOTH)
 def test_a_parameter_group_reaches_the_engine(rds, engine):
-    """A dynamic parameter holds at once; a static one is pending until the reboot; the default group can't be modified."""
+    """A dynamic parameter holds at once, a static one after the reboot; a group in use stays, a default one as it is."""
     version = rds.describe_db_engine_versions(Engine=engine)["DBEngineVersions"][0]
     dynamic, value, other, count, show = PARAMETERS[engine]
     group = f"own-{engine}"
@@ -342,6 +342,8 @@ def test_a_parameter_group_reaches_the_engine(rds, engine):
         db = available(rds, "tuned")
         assert str(sql(db, show.format(other))[0][0]) == count
         assert db["DBParameterGroups"][0]["ParameterApplyStatus"] == "in-sync"
+        with pytest.raises(ClientError, match="still members of this parameter group"):
+            rds.delete_db_parameter_group(DBParameterGroupName=group)
     with pytest.raises(ClientError, match="cannot be modified"):
         rds.modify_db_parameter_group(DBParameterGroupName=f"default.{version['DBParameterGroupFamily']}", Parameters=[
             {"ParameterName": dynamic, "ParameterValue": value, "ApplyMethod": "immediate"}])

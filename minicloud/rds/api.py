@@ -588,6 +588,13 @@ class Responses(BlueGreenDeployments, Maintenance, MonitoringParameters, Securit
                 instance.set_parameters(group_values(db))
         return answer
 
+    def delete_db_parameter_group(self) -> ActionResult:
+        name = self.params["DBParameterGroupName"]
+        if any(db.db_parameter_group_name == name for db in self.backend.databases.values()):
+            refuse("InvalidDBParameterGroupState", "One or more database instances are still members of this parameter "
+                   f"group {name}, so the group cannot be deleted.")
+        return super().delete_db_parameter_group()
+
     def _group(self) -> tuple[DBParameterGroup, str | None]:
         self._add_default_groups()
         name = self.params["DBParameterGroupName"]
