@@ -364,12 +364,16 @@ def test_it_changes_only_what_it_created(account):
     """A DB instance of the reader's own, with the name that a cell uses, is neither deleted nor modified."""
     rds = boto3.client("rds")
     rds.create_db_instance(**SHOP)
+    rds.create_db_parameter_group(
+        DBParameterGroupName="default.mine", DBParameterGroupFamily="postgres18", Description="-"
+    )
     live.connect(budget=5)
     for change in (rds.delete_db_instance, rds.modify_db_instance, rds.stop_db_instance, rds.reboot_db_instance):
         with pytest.raises(Refused, match="shop-db was not created by live mode"):
             change(DBInstanceIdentifier="shop-db")
     with pytest.raises(ClientError, match="DBInstanceNotFound"):
         rds.delete_db_instance(DBInstanceIdentifier="no-such-db")
+    rds.modify_db_parameter_group(DBParameterGroupName="default.mine", Parameters=[])  # AWS refuses it, not live mode
     assert everything("us-east-1") == {"shop-db"}
 
 
