@@ -10,7 +10,7 @@ from minicloud import claims
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 SCALING = {"MinCapacity": 0, "MaxCapacity": 8, "SecondsUntilAutoPause": 300}
-API = {"SCALING": SCALING, "describe": lambda: {"ServerlessV2ScalingConfiguration": SCALING}, "refused": [None] * 5}
+API = {"SCALING": SCALING, "describe": lambda: {"ServerlessV2ScalingConfiguration": SCALING}, "changes": [{}] * 5, "refused": [None] * 5}
 
 
 def run(notebook, last, rule, broken):
