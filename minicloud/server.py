@@ -22,6 +22,7 @@ from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
 from minicloud import certificates, cloudwatch, endpoint, rundir
+from minicloud.dynamodb.plane import Plane as DynamoDB
 from minicloud.endpoint import Endpoints
 from minicloud.rds import aurora, insights, monitoring
 from minicloud.rds.instance import Host
@@ -43,7 +44,8 @@ class Cloud:
         self.ca_bundle = certificates.create_authority(self.run)
         endpoints = Endpoints(self.supervisor, self.run / "endpoint.log", self.run / "server.pem")
         host = Host(self.supervisor, endpoints, self.run, secrets.token_urlsafe(24), self.owner)
-        self.planes = aurora.serve(host, self.log)
+        self.dynamodb = DynamoDB(self.supervisor, self.run, self.log)
+        self.planes = [*aurora.serve(host, self.log), self.dynamodb]
         self._watch()
         _explain_what_is_missing(self.log)
         self.moto = DomainDispatcherApplication(create_backend_app)
@@ -52,7 +54,7 @@ class Cloud:
 
     def _watch(self) -> None:
         """Begin to measure the servers and to evaluate the alarms."""
-        instances, clusters = self.planes
+        instances, clusters, _ = self.planes
         insights.Responses.monitor = monitoring.Monitor(
             lambda: [*monitoring.of_instances(instances.instances), *monitoring.of_members(clusters.members)],
             instances.record_failure)
@@ -137,10 +139,14 @@ class ApiError(ServiceException):
 
 
 class _QuietHandler(MotoRequestHandler):
-    """Logs no request: the log is for what went wrong."""
+    """Logs no request: the log is for what went wrong. DynamoDB's own plane answers for it."""
 
     def log_request(self, *_):
         pass
+
+    def do_POST(self):
+        if not self.server.app.dynamodb.answer(self):
+            self.run_wsgi()
 
 
 def _quick_waiters(directory: Path) -> Path:

@@ -1,0 +1,132 @@
+"""The data plane of DynamoDB: which engine answers a request, and the way there and back.
+
+A request is passed on by the thread that reads the client's connection, before any WSGI: the development server behind
+moto closes a connection with every answer, and that costs as much as the engine's own work.
+"""
+
+import json
+import re
+import threading
+import zlib
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import moto
+from moto.core import DEFAULT_ACCOUNT_ID
+
+from minicloud.dynamodb import server
+from minicloud.dynamodb.server import Engine, Link
+from minicloud.engines.engine import EngineUnavailable
+from minicloud.rds.plane import record_traceback
+from minicloud.supervisor import Supervisor
+
+TARGETS = ("DynamoDB_20120810.", "DynamoDBStreams_20120810.")
+SCOPE = re.compile(r"Credential=[^/]*/\d{8}/([a-z0-9-]+)/dynamodb/aws4_request")
+NOWHERE = b":dynamodb:dynoxide:000000000000:"  # Region and account in the engine's ARNs
+
+
+class Plane:
+    """DynamoDB in all Regions: an engine for each that has been asked for, or moto where there is no engine."""
+
+    def __init__(self, supervisor: Supervisor, run: Path, log: Path):
+        self.supervisor, self.run, self.log = supervisor, run, log
+        self.engines: dict[str, Engine] = {}
+        self.missing: str | None = None  # why moto answers
+        self._adding = threading.Lock()
+
+    def answer(self, client: BaseHTTPRequestHandler) -> bool:
+        """Answer a request whose headers have been read; return False, having done nothing, if it is moto's to answer."""
+        if not client.headers.get("X-Amz-Target", "").startswith(TARGETS):
+            return False
+        scope = SCOPE.search(client.headers.get("Authorization", ""))
+        region = scope[1] if scope else "us-east-1"
+        try:
+            engine = self._engine(region)
+        except EngineUnavailable as error:
+            self.missing = str(error)
+            return False
+        body = client.rfile.read(int(client.headers.get("Content-Length", 0)))
+        client.wfile.write(self._relayed(client, engine, region, body))
+        return True
+
+    def _engine(self, region: str) -> Engine:
+        if region not in self.engines:
+            server.program()
+            with self._adding:
+                if region not in self.engines:
+                    directory = self.run / f"dynamodb-{region}"
+                    directory.mkdir()
+                    self.engines[region] = Engine(self.supervisor, directory)
+        return self.engines[region]
+
+    def _relayed(self, client, engine: Engine, region: str, body: bytes) -> bytes:
+        """Return what the engine says, as bytes of HTTP, or InternalServerError, after which SDKs try again."""
+        here = f":dynamodb:{region}:{DEFAULT_ACCOUNT_ID}:".encode()
+        asked = body.replace(here, NOWHERE)
+        client.headers.replace_header("Content-Length", str(len(asked)))
+        head = "".join(f"{name}: {value}\r\n" for name, value in client.headers.items())
+        try:
+            link = _link(client, engine.port())
+            status, lines, said = link.ask(f"POST / HTTP/1.1\r\n{head}\r\n".encode("latin-1"), asked)
+        except Exception as error:
+            _hang_up(client)
+            if not isinstance(error, OSError):
+                record_traceback(self.log)
+            return _failure(f"The engine of DynamoDB in {region} failed at this request, which may have been done or not: "
+                            f"{error}. Its log: {engine.directory / 'dynoxide.log'}")
+        if NOWHERE in said:
+            said = said.replace(NOWHERE, here)
+            lines = [line for line in lines if not line.lower().startswith((b"content-length:", b"x-amz-crc32:"))]
+            lines.append(b"content-length: %d\r\nx-amz-crc32: %d\r\n" % (len(said), zlib.crc32(said)))
+        return b"".join([status, *lines, b"\r\n", said])
+
+    # For `cloud`
+
+    def resources(self) -> list[dict]:
+        """Return a row for each engine: resource, engine, role, zone, endpoint, state."""
+        rows = [_row(f"dynamodb.{region}", server.version(), region, "available" if engine.is_running else "crashed")
+                for region, engine in list(self.engines.items())]
+        if self.missing:
+            rows.append(_row("dynamodb", f"moto {moto.__version__}", "every Region", f"slower. {self.missing}"))
+        return rows
+
+    def crash(self, name: str) -> None:
+        """Kill the engine of a Region, `dynamodb.us-east-1`, or of all, `dynamodb`. The next request starts it again."""
+        found = [engine for region, engine in list(self.engines.items()) if name in ("dynamodb", f"dynamodb.{region}")]
+        if not any(engine.is_running for engine in found):
+            known = ", ".join(f"dynamodb.{region}" for region in sorted(self.engines)) or "none"
+            raise LookupError(f"No engine of DynamoDB of that name runs; the ones here: {known}.")
+        for engine in found:
+            if engine.is_running:
+                engine.crash()
+
+    def cut(self, *_) -> None:
+        """DynamoDB has no link that could be cut or mended. Raises LookupError."""
+        raise LookupError("DynamoDB has no links here.")
+
+    heal = cut
+
+
+def _row(resource: str, engine: str, zone: str, state: str) -> dict:
+    return {"resource": resource, "engine": engine, "role": "tables", "zone": zone, "endpoint": "", "state": state}
+
+
+def _link(client, port: int) -> Link:
+    """Return the link of this client's connection to the engine at `port`, kept from its last request if it is the same."""
+    link = getattr(client, "link", None)
+    if link is None or link.port != port:
+        _hang_up(client)
+        link = client.link = Link(port)
+    return link
+
+
+def _hang_up(client) -> None:
+    if getattr(client, "link", None):
+        client.link.close()
+        client.link = None
+
+
+def _failure(sentence: str) -> bytes:
+    body = json.dumps({"__type": "com.amazonaws.dynamodb.v20120810#InternalServerError", "message": sentence}).encode()
+    return (b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/x-amz-json-1.0\r\n"
+            b"Content-Length: %d\r\nx-amz-crc32: %d\r\n\r\n%s" % (len(body), zlib.crc32(body), body))
