@@ -23,6 +23,8 @@ from minicloud.supervisor import Supervisor
 TARGETS = ("DynamoDB_20120810.", "DynamoDBStreams_20120810.")
 SCOPE = re.compile(r"Credential=[^/]*/\d{8}/([a-z0-9-]+)/dynamodb/aws4_request")
 NOWHERE = b":dynamodb:dynoxide:000000000000:"  # Region and account in the engine's ARNs
+SHARD = re.compile(rb'(ShardId"\s*:\s*"shardId-)')
+SHARD_ZEROS = b"0" * 12  # between "shardId-" and the engine's 8 digits: boto3 takes no id as short as the engine's can be
 
 
 class Plane:
@@ -61,8 +63,7 @@ class Plane:
 
     def _relayed(self, client, engine: Engine, region: str, body: bytes) -> bytes:
         """Return what the engine says, as bytes of HTTP, or InternalServerError, after which SDKs try again."""
-        here = f":dynamodb:{region}:{DEFAULT_ACCOUNT_ID}:".encode()
-        asked = body.replace(here, NOWHERE)
+        asked = _to_engine(body, region)
         client.headers.replace_header("Content-Length", str(len(asked)))
         head = "".join(f"{name}: {value}\r\n" for name, value in client.headers.items())
         try:
@@ -70,15 +71,16 @@ class Plane:
             status, lines, said = link.ask(f"POST / HTTP/1.1\r\n{head}\r\n".encode("latin-1"), asked)
         except Exception as error:
             _hang_up(client)
+            engine.note_its_end()
             if not isinstance(error, OSError):
                 record_traceback(self.log)
             return _failure(f"The engine of DynamoDB in {region} failed at this request, which may have been done or not: "
                             f"{error}. Its log: {engine.directory / 'dynoxide.log'}")
-        if NOWHERE in said:
-            said = said.replace(NOWHERE, here)
+        answer = _from_engine(said, region)
+        if answer != said:
             lines = [line for line in lines if not line.lower().startswith((b"content-length:", b"x-amz-crc32:"))]
-            lines.append(b"content-length: %d\r\nx-amz-crc32: %d\r\n" % (len(said), zlib.crc32(said)))
-        return b"".join([status, *lines, b"\r\n", said])
+            lines.append(b"content-length: %d\r\nx-amz-crc32: %d\r\n" % (len(answer), zlib.crc32(answer)))
+        return b"".join([status, *lines, b"\r\n", answer])
 
     # For `cloud`
 
@@ -109,6 +111,24 @@ class Plane:
 
 def _row(resource: str, engine: str, zone: str, state: str) -> dict:
     return {"resource": resource, "engine": engine, "role": "tables", "zone": zone, "endpoint": "", "state": state}
+
+
+def _to_engine(body: bytes, region: str) -> bytes:
+    """Return a request's body with ARNs and shard ids as the engine of that Region has them."""
+    if b'ShardId"' in body:
+        body = re.sub(SHARD.pattern + SHARD_ZEROS, rb"\1", body)
+    return body.replace(_here(region), NOWHERE)
+
+
+def _from_engine(body: bytes, region: str) -> bytes:
+    """Return an answer's body with ARNs and shard ids as AWS has them."""
+    if b'ShardId"' in body:
+        body = SHARD.sub(rb"\g<1>" + SHARD_ZEROS, body)
+    return body.replace(NOWHERE, _here(region)).replace(b'"awsRegion":"dynoxide"', b'"awsRegion":"%s"' % region.encode())
+
+
+def _here(region: str) -> bytes:
+    return f":dynamodb:{region}:{DEFAULT_ACCOUNT_ID}:".encode()
 
 
 def _link(client, port: int) -> Link:

@@ -106,6 +106,11 @@ class Engine:
         self.process.kill_tree()
         raise EngineFailed(f"Dynoxide did not begin to listen. {tail(log)}")
 
+    def note_its_end(self) -> None:
+        """After it has hung up, wait until its end is known, so that the next request finds another engine."""
+        if self.process:
+            self.process.wait(0.2)
+
     def crash(self) -> None:
         """Kill it with SIGKILL."""
         self.process.kill_tree()
