@@ -66,12 +66,14 @@ class Plane:
         asked = _to_engine(body, region)
         client.headers.replace_header("Content-Length", str(len(asked)))
         head = "".join(f"{name}: {value}\r\n" for name, value in client.headers.items())
+        port = 0
         try:
-            link = _link(client, engine.port())
+            port = engine.port()
+            link = _link(client, port)
             status, lines, said = link.ask(f"POST / HTTP/1.1\r\n{head}\r\n".encode("latin-1"), asked)
         except Exception as error:
             _hang_up(client)
-            engine.note_its_end()
+            engine.note_its_end(port)
             if not isinstance(error, OSError):
                 record_traceback(self.log)
             return _failure(f"The engine of DynamoDB in {region} failed at this request, which may have been done or not: "

@@ -106,10 +106,10 @@ class Engine:
         self.process.kill_tree()
         raise EngineFailed(f"Dynoxide did not begin to listen. {tail(log)}")
 
-    def note_its_end(self) -> None:
-        """After it has hung up, wait until its end is known, so that the next request finds another engine."""
-        if self.process:
-            self.process.wait(0.2)
+    def note_its_end(self, port: int) -> None:
+        """When the engine at `port` has hung up, wait until its end is known: the next request then finds another."""
+        if port and port == self._port:
+            self.process.wait(5)
 
     def crash(self) -> None:
         """Kill it with SIGKILL."""
