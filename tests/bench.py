@@ -17,7 +17,7 @@ import boto3
 import psutil
 import psycopg
 import pymysql
-from conftest import PASSWORD, available, in_sync, instance, sql
+from conftest import PASSWORD, available, in_sync, instance, sql, until
 from test_aurora import global_database, lose_a_region
 from test_dynamodb import table, write_batches
 from test_rds import check_restores, fail_over_under_load
@@ -229,8 +229,7 @@ def bare_dynoxide():
         server = subprocess.Popen([dynoxide.program(), "serve", "--port", "0", "--db-path", f"{path}/tables.db"],
                                   stderr=subprocess.DEVNULL)
         try:
-            port, = retry(lambda: [c.laddr.port for c in psutil.Process(server.pid).net_connections() if c.status == "LISTEN"] or 1 / 0)
-            yield f"http://127.0.0.1:{port}"
+            yield f"http://127.0.0.1:{until(lambda: dynoxide.port_of(server.pid), 'Dynoxide listens')}"
         finally:
             server.kill()
             server.wait()
@@ -239,8 +238,13 @@ def bare_dynoxide():
 @contextlib.contextmanager
 def moto_server():
     """The address of moto's own server, as it is."""
-    code = "from moto.server import ThreadedMotoServer as S; s = S(port=0); s.start(); print(*s.get_host_and_port(), flush=True); " \
-           "__import__('time').sleep(3600)"
+    code = """if True:
+        import time
+        from moto.server import ThreadedMotoServer
+        server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+        server.start()
+        print(*server.get_host_and_port(), flush=True)
+        time.sleep(3600)"""
     server = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         yield "http://127.0.0.1:" + server.stdout.readline().split()[1]

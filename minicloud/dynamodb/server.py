@@ -37,6 +37,15 @@ def version() -> str:
     return platforms.program_version(program()).capitalize()
 
 
+def port_of(pid: int) -> int | None:
+    """Return the port where process `pid` listens, once it does: it takes a free one, but does not say which."""
+    with contextlib.suppress(psutil.Error):
+        for connection in psutil.Process(pid).net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN:
+                return connection.laddr.port
+    return None
+
+
 class Link:
     """A connection to an engine, for one request after the other."""
 
@@ -97,11 +106,8 @@ class Engine:
             [binary, "serve", "--host", endpoint.HOST, "--port", 0, "--db-path", self.directory / "tables.db"], log=log)
         deadline = time.monotonic() + START_SECONDS
         while self.is_running and time.monotonic() < deadline:
-            # It takes a free port, but does not say which: the operating system knows.
-            with contextlib.suppress(psutil.Error):
-                for connection in psutil.Process(self.process.pid).net_connections("tcp"):
-                    if connection.status == psutil.CONN_LISTEN:
-                        return connection.laddr.port
+            if port := port_of(self.process.pid):
+                return port
             time.sleep(0.005)
         self.process.kill_tree()
         raise EngineFailed(f"Dynoxide did not begin to listen. {tail(log)}")
