@@ -1,5 +1,6 @@
 """The cloud process: moto's API server, the data planes behind it, and the supervisor of their engines."""
 
+import io
 import json
 import os
 import secrets
@@ -31,6 +32,7 @@ from minicloud.rds.plane import record_traceback
 from minicloud.supervisor import Supervisor
 
 WAITER_SECONDS = 0.25  # between a waiter's looks; on AWS it is 30, and a local database is there in one
+MAX_LINE = 65537  # bytes of a request's line or header, one more than http.server allows
 
 
 class Cloud:
@@ -139,13 +141,23 @@ class ApiError(ServiceException):
 
 
 class _QuietHandler(MotoRequestHandler):
-    """Logs no request: the log is for what went wrong. DynamoDB's own plane answers for it."""
+    """Logs no request: the log is for what went wrong. What is DynamoDB's goes to its plane as it came."""
 
     def log_request(self, *_):
         pass
 
-    def do_POST(self):
-        if not self.server.app.dynamodb.answer(self):
+    def handle_one_request(self):
+        lines = [self.rfile.readline(MAX_LINE)]
+        while lines[-1].strip():
+            lines.append(self.rfile.readline(MAX_LINE))
+        if len(lines) > 1 and self.server.app.dynamodb.answer(self, b"".join(lines)):
+            self.close_connection = False
+            return
+        self.raw_requestline, body = lines[0], self.rfile
+        self.rfile = io.BytesIO(b"".join(lines[1:]))
+        understood = bool(self.raw_requestline) and self.parse_request()
+        self.rfile = body
+        if understood:
             self.run_wsgi()
 
 

@@ -20,8 +20,9 @@ from minicloud.engines.engine import EngineUnavailable
 from minicloud.rds.plane import record_traceback
 from minicloud.supervisor import Supervisor
 
-TARGETS = ("DynamoDB_20120810.", "DynamoDBStreams_20120810.")
-SCOPE = re.compile(r"Credential=[^/]*/\d{8}/([a-z0-9-]+)/dynamodb/aws4_request")
+TARGET = re.compile(rb"\r\nX-Amz-Target: *DynamoDB(Streams)?_20120810\.", re.IGNORECASE)
+LENGTH = re.compile(rb"(\r\nContent-Length: *)(\d+)", re.IGNORECASE)
+SCOPE = re.compile(rb"Credential=[^/]*/\d{8}/([a-z0-9-]+)/dynamodb/aws4_request")
 NOWHERE = b":dynamodb:dynoxide:000000000000:"  # Region and account in the engine's ARNs
 SHARD = re.compile(rb'(ShardId"\s*:\s*"shardId-)')
 SHARD_ZEROS = b"0" * 12  # between "shardId-" and the engine's 8 digits: boto3 takes no id as short as the engine's can be
@@ -36,19 +37,20 @@ class Plane:
         self.missing: str | None = None  # why moto answers
         self._adding = threading.Lock()
 
-    def answer(self, client: BaseHTTPRequestHandler) -> bool:
-        """Answer a request whose headers have been read; return False, having done nothing, if it is moto's to answer."""
-        if not client.headers.get("X-Amz-Target", "").startswith(TARGETS):
+    def answer(self, client: BaseHTTPRequestHandler, head: bytes) -> bool:
+        """Answer a request that begins with `head`; return False, having done nothing, if it is moto's to answer."""
+        if not TARGET.search(head):
             return False
-        scope = SCOPE.search(client.headers.get("Authorization", ""))
-        region = scope[1] if scope else "us-east-1"
+        scope = SCOPE.search(head)
+        region = scope[1].decode() if scope else "us-east-1"
         try:
             engine = self._engine(region)
         except EngineUnavailable as error:
             self.missing = str(error)
             return False
-        body = client.rfile.read(int(client.headers.get("Content-Length", 0)))
-        client.wfile.write(self._relayed(client, engine, region, body))
+        length = LENGTH.search(head)
+        body = client.rfile.read(int(length[2])) if length else b""
+        client.wfile.write(self._relayed(client, engine, region, head, body))
         return True
 
     def _engine(self, region: str) -> Engine:
@@ -61,16 +63,15 @@ class Plane:
                     self.engines[region] = Engine(self.supervisor, directory)
         return self.engines[region]
 
-    def _relayed(self, client, engine: Engine, region: str, body: bytes) -> bytes:
+    def _relayed(self, client, engine: Engine, region: str, head: bytes, body: bytes) -> bytes:
         """Return what the engine says, as bytes of HTTP, or InternalServerError, after which SDKs try again."""
         asked = _to_engine(body, region)
-        client.headers.replace_header("Content-Length", str(len(asked)))
-        head = "".join(f"{name}: {value}\r\n" for name, value in client.headers.items())
+        head = LENGTH.sub(rb"\g<1>%d" % len(asked), head)
         port = 0
         try:
             port = engine.port()
             link = _link(client, port)
-            status, lines, said = link.ask(f"POST / HTTP/1.1\r\n{head}\r\n".encode("latin-1"), asked)
+            status, lines, said = link.ask(head, asked)
         except Exception as error:
             _hang_up(client)
             engine.note_its_end(port)
