@@ -188,6 +188,13 @@ def test_a_stream_has_every_change_once_in_order_with_both_images(dynamodb):
         assert {record["awsRegion"] for record in records} == {"us-east-1"}
 
 
+def test_an_operation_that_the_engine_lacks_is_named(dynamodb):
+    """An operation beyond the engine is refused with its name, and the connection goes on."""
+    with pytest.raises(dynamodb.exceptions.ClientError, match="NotImplemented.*minicloud does not have dynamodb.ListImports"):
+        dynamodb.list_imports()
+    assert dynamodb.list_tables()["TableNames"] == []
+
+
 def test_moto_answers_where_the_engine_is_not_installed():
     """Without Dynoxide a table works all the same, and `cloud` says who answers and what to do."""
     code = ("import sys; sys.prefix = '/nowhere'; from minicloud.server import serve_foreground; "

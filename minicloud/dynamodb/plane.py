@@ -20,10 +20,11 @@ from minicloud.engines.engine import EngineUnavailable
 from minicloud.rds.plane import record_traceback
 from minicloud.supervisor import Supervisor
 
-TARGET = re.compile(rb"\r\nX-Amz-Target: *DynamoDB(Streams)?_20120810\.", re.IGNORECASE)
+TARGET = re.compile(rb"\r\nX-Amz-Target: *(DynamoDB(?:Streams)?)_20120810\.(\w+)", re.IGNORECASE)
 LENGTH = re.compile(rb"(\r\nContent-Length: *)(\d+)", re.IGNORECASE)
 SCOPE = re.compile(rb"Credential=[^/]*/\d{8}/([a-z0-9-]+)/dynamodb/aws4_request")
 NOWHERE = b":dynamodb:dynoxide:000000000000:"  # Region and account in the engine's ARNs
+UNKNOWN = b'{"__type":"com.amazon.coral.service#UnknownOperationException"}'  # all it says of what it does not have
 SHARD = re.compile(rb'(ShardId"\s*:\s*"shardId-)')
 SHARD_ZEROS = b"0" * 12  # between "shardId-" and the engine's 8 digits: boto3 takes no id as short as the engine's can be
 
@@ -66,30 +67,26 @@ class Plane:
     def _relayed(self, client, engine: Engine, region: str, head: bytes, body: bytes) -> bytes:
         """Return what the engine says, as bytes of HTTP, or InternalServerError, after which SDKs try again."""
         asked = _to_engine(body, region)
-        head = LENGTH.sub(rb"\g<1>%d" % len(asked), head)
         port = 0
         try:
             port = engine.port()
-            link = _link(client, port)
-            status, lines, said = link.ask(head, asked)
+            said = _link(client, port).ask(LENGTH.sub(rb"\g<1>%d" % len(asked), head), asked)
         except Exception as error:
             _hang_up(client)
             engine.note_its_end(port)
             if not isinstance(error, OSError):
                 record_traceback(self.log)
-            return _failure(f"The engine of DynamoDB in {region} failed at this request, which may have been done or not: "
-                            f"{error}. Its log: {engine.directory / 'dynoxide.log'}")
-        answer = _from_engine(said, region)
-        if answer != said:
-            lines = [line for line in lines if not line.lower().startswith((b"content-length:", b"x-amz-crc32:"))]
-            lines.append(b"content-length: %d\r\nx-amz-crc32: %d\r\n" % (len(answer), zlib.crc32(answer)))
-        return b"".join([status, *lines, b"\r\n", answer])
+            return _refusal("500 Internal Server Error", "InternalServerError", f"The engine of DynamoDB in {region} failed "
+                            f"at this request, which may have been done or not: {error}. "
+                            f"Its log: {engine.directory / 'dynoxide.log'}")
+        return _answer(head, region, *said)
 
     # For `cloud`
 
     def resources(self) -> list[dict]:
         """Return a row for each engine: resource, engine, role, zone, endpoint, state."""
-        rows = [_row(f"dynamodb.{region}", server.version(), region, "available" if engine.is_running else "crashed")
+        states = {True: "available", False: "crashed; the next request starts it"}
+        rows = [_row(f"dynamodb.{region}", server.version(), region, states[engine.is_running])
                 for region, engine in list(self.engines.items())]
         if self.missing:
             rows.append(_row("dynamodb", f"moto {moto.__version__}", "every Region", f"slower. {self.missing}"))
@@ -130,6 +127,19 @@ def _from_engine(body: bytes, region: str) -> bytes:
     return body.replace(NOWHERE, _here(region)).replace(b'"awsRegion":"dynoxide"', b'"awsRegion":"%s"' % region.encode())
 
 
+def _answer(head: bytes, region: str, status: bytes, lines: list[bytes], body: bytes) -> bytes:
+    """Return what the engine said to the request that begins with `head`, as AWS would."""
+    if body == UNKNOWN:
+        service, operation = (name.decode() for name in TARGET.search(head).groups())
+        return _refusal("400 Bad Request", "NotImplemented", f"minicloud does not have {service.lower()}.{operation}: "
+                                                             "it is as wide as the book's cells. On AWS the call works.")
+    answer = _from_engine(body, region)
+    if answer != body:
+        lines = [line for line in lines if not line.lower().startswith((b"content-length:", b"x-amz-crc32:"))]
+        lines.append(b"content-length: %d\r\nx-amz-crc32: %d\r\n" % (len(answer), zlib.crc32(answer)))
+    return b"".join([status, *lines, b"\r\n", answer])
+
+
 def _here(region: str) -> bytes:
     return f":dynamodb:{region}:{DEFAULT_ACCOUNT_ID}:".encode()
 
@@ -149,7 +159,8 @@ def _hang_up(client) -> None:
         client.link = None
 
 
-def _failure(sentence: str) -> bytes:
-    body = json.dumps({"__type": "com.amazonaws.dynamodb.v20120810#InternalServerError", "message": sentence}).encode()
-    return (b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/x-amz-json-1.0\r\n"
-            b"Content-Length: %d\r\nx-amz-crc32: %d\r\n\r\n%s" % (len(body), zlib.crc32(body), body))
+def _refusal(status: str, code: str, sentence: str) -> bytes:
+    """Return an HTTP answer with an error in DynamoDB's form."""
+    body = json.dumps({"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": sentence}).encode()
+    return (b"HTTP/1.1 %s\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: %d\r\nx-amz-crc32: %d\r\n\r\n%s"
+            % (status.encode(), len(body), zlib.crc32(body), body))
