@@ -147,6 +147,7 @@ class _QuietHandler(MotoRequestHandler):
         pass
 
     def handle_one_request(self):
+        self.close_connection = True
         lines = [self.rfile.readline(MAX_LINE)]
         while lines[-1].strip():
             lines.append(self.rfile.readline(MAX_LINE))
