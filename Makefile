@@ -44,7 +44,7 @@ lock: .venv/tests  ## compile pyproject.toml into the requirements files
 clean:  ## remove the built book and its cached outputs
 	rm -rf _build
 
-BOOK_NEEDS := tools/install.py requirements.txt pyproject.toml binder/apt.txt
+BOOK_NEEDS := tools/install.py requirements.txt pyproject.toml binder/apt.txt tools/dynoxide/package-lock.json
 
 .venv/book: $(BOOK_NEEDS)
 	@$(PYTHON) tools/install.py book

@@ -1,5 +1,6 @@
 """The cloud process: moto's API server, the data planes behind it, and the supervisor of their engines."""
 
+import io
 import json
 import os
 import secrets
@@ -22,6 +23,7 @@ from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
 from minicloud import certificates, cloudwatch, endpoint, rundir
+from minicloud.dynamodb.plane import Plane as DynamoDB
 from minicloud.endpoint import Endpoints
 from minicloud.rds import aurora, insights, monitoring
 from minicloud.rds.instance import Host
@@ -30,6 +32,7 @@ from minicloud.rds.plane import record_traceback
 from minicloud.supervisor import Supervisor
 
 WAITER_SECONDS = 0.25  # between a waiter's looks; on AWS it is 30, and a local database is there in one
+MAX_LINE = 65537  # bytes of a request's line or header, one more than http.server allows
 
 
 class Cloud:
@@ -43,7 +46,8 @@ class Cloud:
         self.ca_bundle = certificates.create_authority(self.run)
         endpoints = Endpoints(self.supervisor, self.run / "endpoint.log", self.run / "server.pem")
         host = Host(self.supervisor, endpoints, self.run, secrets.token_urlsafe(24), self.owner)
-        self.planes = aurora.serve(host, self.log)
+        self.dynamodb = DynamoDB(self.supervisor, self.run, self.log)
+        self.planes = [*aurora.serve(host, self.log), self.dynamodb]
         self._watch()
         _explain_what_is_missing(self.log)
         self.moto = DomainDispatcherApplication(create_backend_app)
@@ -52,7 +56,7 @@ class Cloud:
 
     def _watch(self) -> None:
         """Begin to measure the servers and to evaluate the alarms."""
-        instances, clusters = self.planes
+        instances, clusters, _ = self.planes
         insights.Responses.monitor = monitoring.Monitor(
             lambda: [*monitoring.of_instances(instances.instances), *monitoring.of_members(clusters.members)],
             instances.record_failure)
@@ -137,10 +141,25 @@ class ApiError(ServiceException):
 
 
 class _QuietHandler(MotoRequestHandler):
-    """Logs no request: the log is for what went wrong."""
+    """Logs no request: the log is for what went wrong. What is DynamoDB's goes to its plane as it came."""
 
     def log_request(self, *_):
         pass
+
+    def handle_one_request(self):
+        self.close_connection = True
+        lines = [self.rfile.readline(MAX_LINE)]
+        while lines[-1].strip():
+            lines.append(self.rfile.readline(MAX_LINE))
+        if len(lines) > 1 and self.server.app.dynamodb.answer(self, b"".join(lines)):
+            self.close_connection = False
+            return
+        self.raw_requestline, body = lines[0], self.rfile
+        self.rfile = io.BytesIO(b"".join(lines[1:]))
+        understood = bool(self.raw_requestline) and self.parse_request()
+        self.rfile = body
+        if understood:
+            self.run_wsgi()
 
 
 def _quick_waiters(directory: Path) -> Path:

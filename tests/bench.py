@@ -17,11 +17,13 @@ import boto3
 import psutil
 import psycopg
 import pymysql
-from conftest import PASSWORD, available, in_sync, instance, sql
+from conftest import PASSWORD, available, in_sync, instance, sql, until
 from test_aurora import global_database, lose_a_region
+from test_dynamodb import table, write_batches
 from test_rds import check_restores, fail_over_under_load
 
 from minicloud import local, platforms
+from minicloud.dynamodb import server as dynoxide
 from minicloud.engines import mariadb, postgres
 
 
@@ -220,7 +222,77 @@ def datasets() -> bool:
                "60 s", ours < 60)
 
 
-ALL = {f.__name__: f for f in (connect, create, endpoint, memory, failover, global_failover, restore, datasets)}
+@contextlib.contextmanager
+def bare_dynoxide():
+    """The address of a Dynoxide that runs alone, with a file as the cloud's has."""
+    with tempfile.TemporaryDirectory() as path:
+        server = subprocess.Popen([dynoxide.program(), "serve", "--port", "0", "--db-path", f"{path}/tables.db"],
+                                  stderr=subprocess.DEVNULL)
+        try:
+            yield f"http://127.0.0.1:{until(lambda: dynoxide.port_of(server.pid), 'Dynoxide listens')}"
+        finally:
+            server.kill()
+            server.wait()
+
+
+@contextlib.contextmanager
+def moto_server():
+    """The address of moto's own server, as it is."""
+    code = """if True:
+        import time
+        from moto.server import ThreadedMotoServer
+        server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+        server.start()
+        print(*server.get_host_and_port(), flush=True)
+        time.sleep(3600)"""
+    server = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        yield "http://127.0.0.1:" + server.stdout.readline().split()[1]
+    finally:
+        server.kill()
+        server.wait()
+
+
+def rate(call) -> float:
+    """Return the calls per second of 100 calls."""
+    begin = time.perf_counter()
+    for number in range(100):
+        call(number)
+    return 100 / (time.perf_counter() - begin)
+
+
+def dynamodb() -> bool:
+    """Puts and gets through boto3 against the bare engine and against moto's server; Query in a small and a large table."""
+    with contextlib.closing(local.Cloud()) as cloud, bare_dynoxide() as bare, moto_server() as moto, contextlib.ExitStack() as stack:
+        clients = [boto3.client("dynamodb", endpoint_url=url) for url in (cloud.url, bare, moto)]
+        for client in clients:
+            stack.enter_context(table(client, "speeds", "id"))
+        item, holds = {"note": {"S": "x" * 100}}, True
+        calls = {"put": lambda client: lambda n: client.put_item(TableName="speeds", Item=item | {"id": {"S": str(n)}}),
+                 "get": lambda client: lambda n: client.get_item(TableName="speeds", Key={"id": {"S": str(n)}})}
+        for name, call in calls.items():
+            rounds = [[rate(call(client)) for client in clients] for _ in range(15)]
+            ours = statistics.median(rates[0] for rates in rounds)
+            for other, what, bar in ((1, "the bare engine", 0.8), (2, "moto's server", 3)):
+                ratio = statistics.median(rates[0] / rates[other] for rates in rounds)
+                holds &= say(f"DynamoDB {name}s a second, against {what}", f"{ours:.0f}, {ratio:.2f} times", str(bar), ratio >= bar)
+        return holds & dynamodb_query(clients[0])
+
+
+def dynamodb_query(client) -> bool:
+    """A Query for one key's ten items, in a table of 1,000 items and in one of 100,000."""
+    with table(client, "small", "customer", "order"), table(client, "large", "customer", "order"):
+        for name, size in (("small", 1_000), ("large", 100_000)):
+            write_batches(client, name, [{"customer": {"S": str(n // 10)}, "order": {"S": str(n)}} for n in range(size)])
+        pairs = [[1 / rate(lambda n: client.query(TableName=name, KeyConditionExpression="customer = :c",
+                                                  ExpressionAttributeValues={":c": {"S": str(n % 100)}}))
+                  for name in ("large", "small")] for _ in range(7)]
+        large, small = (statistics.median(times) * 1000 for times in zip(*pairs))
+        return say("DynamoDB Query at 100,000 items, against 1,000", f"{large:.2f} ms / {small:.2f} ms = {large / small:.2f}", "2",
+                   large <= 2 * small)
+
+
+ALL = {f.__name__: f for f in (connect, create, endpoint, memory, failover, global_failover, restore, datasets, dynamodb)}
 
 
 def main() -> int:

