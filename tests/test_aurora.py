@@ -213,8 +213,7 @@ def test_clones_and_snapshots_are_clusters_of_their_own(rds, engine):
                                                 RestoreType="copy-on-write", UseLatestRestorableTime=True)
         rds.restore_db_cluster_from_snapshot(DBClusterIdentifier="old", SnapshotIdentifier="of-source", Engine=engine)
         for name, rows in (("clone", 2), ("old", 1)):
-            describe(rds, name)
-            add(rds, name, engine, f"{name}-1")
+            add(rds, name, engine, f"{name}-1")  # at once: it waits for the data
             copy = describe(rds, name)
             assert sql(copy, "SELECT count(*) FROM t")[0][0] == rows
             sql(copy, "DROP TABLE t")

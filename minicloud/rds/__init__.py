@@ -1,2 +1,2 @@
-"""Amazon RDS on real databases: `api.py` speaks AWS's words, `plane.py` knows what runs where, `instance.py` composes
-servers into DB instances, `limits.py` refuses what RDS refuses."""
+"""Amazon RDS and Aurora on real databases: `api.py` and `aurora.py` speak AWS's words, `plane.py` and `aurora_plane.py` know
+what runs where, `instance.py` and `cluster.py` compose servers. Beside them stands a module for each feature."""

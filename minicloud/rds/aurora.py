@@ -12,10 +12,11 @@ from moto.core.responses import ActionResult
 from moto.rds.exceptions import DBClusterNotFoundError
 from moto.rds.models import DBCluster, DBClusterSnapshot, DBInstanceClustered, GlobalCluster, find_cluster
 
-from minicloud.engines.engine import EngineUnavailable
+from minicloud.engines.engine import EngineFailed, EngineUnavailable
 from minicloud.rds import api
 from minicloud.rds.aurora_plane import AURORA, ClusterPlane
 from minicloud.rds.cluster import Cluster, Member
+from minicloud.rds.instance import until
 from minicloud.rds.limits import check_class, check_database, check_identifier, check_password, check_user, refuse
 
 LIKE = {"aurora-postgresql": "postgres", "aurora-mysql": "mysql"}  # whose limits on names, users and passwords hold
@@ -101,7 +102,10 @@ class Responses(api.Responses):
         steps, password = [], self.params.get("MasterUserPassword")
         if password:
             check_password(password, False, LIKE[record.engine])
-            steps = [lambda: cluster.head and cluster.head.server.set_password(record.master_username, password)]
+            if cluster.head is None:
+                refuse("InvalidDBClusterStateFault", "The password is changed in the database itself, and the cluster "
+                       f"{record.db_cluster_identifier} has no instance that could do it. Create one first.")
+            steps = [cluster.resume, lambda: cluster.head.server.set_password(record.master_username, password)]
         answer = super().modify_db_cluster()
         self._set_capacity(record, cluster)
         self.aurora.work(record, "modifying", *steps)
@@ -146,7 +150,7 @@ class Responses(api.Responses):
             refuse("InvalidParameterValue", f"Cannot find target instance: {target} is not an instance of this cluster.")
         if cluster.source or cluster.heir() is None or member is cluster.head or member and not member.is_up:
             refuse("InvalidDBClusterStateFault", "A failover needs a running reader to fail over to, in the primary cluster.")
-        self.aurora.work(record, "failing-over", lambda: cluster.fail_over(member))
+        self.aurora.work(record, "failing-over", lambda: cluster.fail_over(member), failed="available")
         return ActionResult({"DBCluster": record})
 
     def stop_db_cluster(self) -> ActionResult:
@@ -195,12 +199,13 @@ class Responses(api.Responses):
         member = Member(db.db_instance_identifier, db.availability_zone, db.promotion_tier, _size(db.db_instance_class))
         self.aurora.members[db] = member
         self._set_capacity(record, cluster)
-        self.aurora.work(db, "creating", lambda: cluster.add(member, lambda server: server.create_master(
+        self.aurora.work(db, "creating", lambda: _until_created(record), lambda: cluster.add(member, lambda server: server.create_master(
             record.master_username, record._master_user_password, record.database_name)))
         return answer
 
     def _check_member(self, record: DBCluster, cluster: Cluster) -> None:
         self._check_new_name(self.params["DBInstanceIdentifier"])
+        self._refuse_when_stopped(record)
         if self.params["Engine"] != record.engine:
             refuse("InvalidParameterCombination", f"The engine {self.params['Engine']} is not the cluster's: {record.engine}.")
         for name in ("MasterUsername", "MasterUserPassword", "DBName", "AllocatedStorage", "BackupRetentionPeriod", "MultiAZ"):
@@ -258,6 +263,7 @@ class Responses(api.Responses):
                    "instance: the data is the cluster's.")
         if db.status in ("creating", "deleting"):
             refuse("InvalidDBInstanceState", f"Instance {db.db_instance_identifier} is currently {db.status}.")
+        self._refuse_when_stopped(db.cluster)
 
         def gone():
             self.backend.databases.pop(db.db_instance_identifier)
@@ -265,6 +271,11 @@ class Responses(api.Responses):
 
         self.aurora.work(db, "deleting", lambda: cluster.remove(member), gone, then="deleted")
         return ActionResult({"DBInstance": db})
+
+    def _refuse_when_stopped(self, record: DBCluster) -> None:
+        if record.status in ("stopping", "stopped", "starting", "deleting", "failed"):
+            refuse("InvalidDBClusterStateFault", f"DB cluster {record.db_cluster_identifier} is {record.status}; its "
+                   "instances can be changed when it runs.")
 
     def _refuse_for_member(self, instead: str) -> None:
         """Refuse what RDS does to an instance and Aurora to its cluster."""
@@ -425,8 +436,15 @@ class Responses(api.Responses):
                     self.aurora.work(other, status, lambda other=other, saved=saved:
                                      self.aurora.clusters[other].rejoin(to, saved))
 
+        def attempt():
+            try:
+                move(to, self.aurora.clusters[old])
+            except Exception:  # the writes are where they were
+                old.status, record.status, record.failover_state = "available", "available", None
+                raise
+
         old.status = record.status = status
-        self.aurora.work(new, status, lambda: move(to, self.aurora.clusters[old]), settle)
+        self.aurora.work(new, status, attempt, settle, failed="available")
         return ActionResult({"GlobalCluster": record})
 
     def _unsent(self, old: DBCluster) -> Path:
@@ -501,6 +519,13 @@ def serve(host, log: Path) -> list:
     """Put the operations of RDS and Aurora in the place of moto's; return their data planes."""
     Responses.aurora = ClusterPlane(host, log)
     return [api.serve(host, log, Responses), Responses.aurora]
+
+
+def _until_created(record: DBCluster) -> None:
+    """Wait until a cluster has its data: scripts create the instance of a restored cluster right after it."""
+    until(lambda: record.status != "creating", f"the cluster {record.db_cluster_identifier} to be created", seconds=600)
+    if record.status == "failed":
+        raise EngineFailed(f"The cluster {record.db_cluster_identifier} could not be created.")
 
 
 def _versions(name: str) -> list[dict]:

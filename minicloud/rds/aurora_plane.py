@@ -166,12 +166,10 @@ def _row(name: str, engine: type[Server], role: str, zone: str, address: str, st
 
 def _fill_records(plane: ClusterPlane) -> None:
     """Put facts of the servers in the place of what moto makes up for its records."""
-    def patch(owner, name, ours, setter=None):
+    def patch(owner, name, ours):
         """Make an attribute answer with `ours(record)` where the record's cluster runs here, else as moto does."""
         moto = getattr(owner, name)
-        fallback = moto.fget if isinstance(moto, property) else lambda record: record.__dict__.get(f"_moto_{name}")
-        setattr(owner, name, property(lambda record: ours(record) if _here(record) else fallback(record),
-                                      setter or getattr(moto, "fset", None)))
+        setattr(owner, name, property(lambda record: ours(record) if _here(record) else moto.fget(record), moto.fset))
 
     def _here(record) -> bool:
         return record in plane.clusters or record in plane.members

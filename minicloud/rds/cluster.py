@@ -22,6 +22,7 @@ from minicloud.supervisor import ProgramFailed
 # A model: what a packet takes between two Regions, one way. https://www.cloudping.co shows round trips of 60 to 80 ms
 # between us-east-1 and us-west-2.
 DISTANCE_SECONDS = 0.035
+SWITCHOVER_SECONDS = 20  # a switchover that takes longer is given up, and the writes stay where they were
 PAUSE_SCALE = 60  # a second here stands for a minute there: an instance pauses after 5 s instead of 300
 
 
@@ -61,6 +62,8 @@ class Cluster:
         self.members: list[Member] = []
         self.head: Member | None = None
         self.source: Cluster | None = None  # the primary Region's
+        self.is_cut = False  # the link to it
+        self.fenced = False  # the writes have gone to another Region, or are about to: nobody may write here
         self.secondaries: list[Cluster] = []
         self.pause_after: float | None = None  # seconds without a connection (AWS's, not ours); None: never
         self.paused = self.stopped = False
@@ -145,6 +148,8 @@ class Cluster:
 
     def _open_member(self, member: Member) -> None:
         name = f"{self.name}.{member.name}"
+        if self.fenced and member is self.head:
+            return
         if member.port is None:
             member.port = self.host.endpoints.open(name, member.server.socket, guard=self.guard)
         else:
@@ -159,13 +164,13 @@ class Cluster:
                 if not self.heir():
                     raise EngineFailed(f"No other instance of {self.name} runs that could take over from {member.name}.")
                 self._replace_head()
-            self.members.remove(member)
-            if not self.members:
-                self.head = None
+            if self.members == [member]:
                 if not self.source:
                     volume = self.host.directory("b", make=False)
-                    member.server.backup_to(volume)
+                    member.server.backup_to(volume)  # before anything is forgotten: it can fail
                     self.keep(volume)
+                self.head = None
+            self.members.remove(member)
             self._route()
             for name in (f"{self.name}.{member.name}", self._link(member)):
                 self.host.endpoints.close(name)
@@ -188,7 +193,8 @@ class Cluster:
 
     def _route(self) -> None:
         """Point the endpoints by role. The reader endpoint leads to the writer when there is nobody else."""
-        writer = self.head.server if self.head and self.head.is_up and not self.source else None
+        writes_here = self.head and self.head.is_up and not self.source and not self.fenced
+        writer = self.head.server if writes_here else None
         readers = [member.server for member in self.readers if member.is_up]
         self.host.endpoints.point(self.writer_endpoint, writer and writer.socket)
         self.host.endpoints.point(self.reader_endpoint, [s.socket for s in readers or filter(None, [writer])])
@@ -327,8 +333,6 @@ class Cluster:
             return member.is_up and member.server.is_following()
         return False
 
-    is_cut = False  # the link to the primary Region
-
     # Serverless: pausing at zero capacity
 
     def _endpoints(self) -> list[str]:
@@ -429,10 +433,17 @@ class Cluster:
         Like `fail_over_from`, it returns when the writes are here; `rejoin` then makes the old primary a secondary cluster.
         """
         with old.lock, self.lock:
+            old.fenced = True
             old._fence(old.head)
-            until(lambda: not old.head.server.sessions(), "the primary cluster's sessions to end")
-            last = old.head.server.position()
-            until(lambda: self.head.server.position() >= last, f"{self.name} to receive all of the log")
+            try:
+                until(lambda: not old.head.server.sessions(), "the primary cluster's sessions to end", SWITCHOVER_SECONDS)
+                last = old.head.server.position()
+                until(lambda: self.head.server.position() >= last, f"{self.name} to receive all of the log",
+                      SWITCHOVER_SECONDS)
+            except Exception:
+                old.fenced = False
+                old._open_all()
+                raise
             self.leave_source()
             self.tell("global-failover-completed", self.head)
 
@@ -441,6 +452,7 @@ class Cluster:
         with self.lock:
             self.tell("global-failover-started", self.head)
             self.host.endpoints.cut(self.far_link)
+            old.fenced = True  # also against its own recovery, which may be under way
             old._fence(old.head)
             self.leave_source()
             self.tell("global-failover-completed", self.head)
@@ -458,6 +470,7 @@ class Cluster:
             if self.source:
                 self.source.secondaries.remove(self)
             self.join(primary)
+            self.fenced = False
             for member in sorted(self.members, key=lambda member: member is not self.head):
                 self._again(lambda member=member: self._attach(member))
             self._route()
